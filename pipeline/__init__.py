@@ -1,0 +1,1 @@
+"""Voxline: from a folder of labelled 3D volumes to a trained, measured segmentation model."""

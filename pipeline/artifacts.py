@@ -1,0 +1,372 @@
+"""Everything one stage leaves on disk for another: frozen, versioned, plain JSON."""
+
+import json
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import Field
+
+from pipeline.core.config import StrictModel, validate_config
+from pipeline.core.errors import ConfigError, MissingInputError
+from pipeline.core.geometry import Shape3, Spacing
+
+Row4 = tuple[float, float, float, float]
+Matrix4 = tuple[Row4, Row4, Row4, Row4]
+Modality = Literal["ct", "mr", "pet", "other"]
+Severity = Literal["error", "warning", "info"]
+Verdict = Literal["clean", "warnings", "errors"]
+
+
+class Artifact(StrictModel):
+    """Base of the files stages exchange."""
+
+    schema_version: Literal[1] = 1
+
+
+# --- what the data is -----------------------------------------------------------------------------
+
+
+class Channel(StrictModel):
+    """One image channel."""
+
+    name: str
+    modality: Modality
+
+
+class LabelClass(StrictModel):
+    """One structure to segment."""
+
+    name: str
+    index: int = Field(ge=1, description="value inside Voxline; 0 is background")
+    source_values: tuple[int, ...] = Field(description="values in the label files")
+
+
+class Task(StrictModel):
+    """Channels and classes of a dataset, after everything was found or configured."""
+
+    channels: tuple[Channel, ...]
+    classes: tuple[LabelClass, ...]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the foreground classes in index order."""
+        return tuple(c.name for c in self.classes)
+
+
+# --- ingest ---------------------------------------------------------------------------------------
+
+
+class FileFacts(StrictModel):
+    """What one volume file says about itself, as read from its bytes."""
+
+    file: str = Field(description="path relative to the dataset folder")
+    n_bytes: int
+    format: str = Field(description="nifti1, nifti2, ...")
+    dtype: str = Field(description="numpy dtype as stored, such as int16")
+    shape: tuple[int, ...] = Field(description="as stored, trailing 1s included")
+    affine: Matrix4 = Field(description="voxel to RAS+ mm, by the rule of docs/explanation")
+    affine_source: Literal["sform", "qform", "pixdim"]
+    pixdim_mm: Spacing
+    sform_code: int
+    qform_code: int
+    sform: Matrix4 | None
+    qform: Matrix4 | None
+    scl_slope: float | None = Field(description="None when absent or NaN")
+    scl_inter: float | None
+    n_trailing_bytes: int = Field(default=0, description="bytes after the last voxel")
+    n_nonfinite: int = Field(default=0, description="NaN and infinite voxels")
+
+
+class StoredArray(StrictModel):
+    """One array of the case store, canonical RAS."""
+
+    file: str = Field(description="path relative to the work folder")
+    dtype: str
+    shape: tuple[int, ...] = Field(description="(channel, i, j, k) or (i, j, k)")
+    affine: Matrix4
+    source_orientation: str = Field(description="orientation of the source file, such as LPS")
+    content_hash: str = Field(description="xxh3-128 of dtype, shape and voxels in RAS order")
+
+
+class Problem(StrictModel):
+    """Why a case or a file could not be used; the audit turns it into a finding."""
+
+    check_id: str
+    file: str
+    message: str
+    fix: str
+
+
+class SourceStamp(StrictModel):
+    """What tells that a source file has not changed since it was ingested."""
+
+    file: str
+    n_bytes: int
+    modified_ns: int
+
+
+class CaseRecord(StrictModel):
+    """One case of the dataset, readable or not."""
+
+    case_id: str
+    status: Literal["ready", "unreadable"]
+    sources: tuple[SourceStamp, ...] = ()
+    image_files: tuple[FileFacts, ...] = ()
+    label_file: FileFacts | None = None
+    image: StoredArray | None = None
+    label: StoredArray | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+class DatasetManifest(Artifact):
+    """`dataset.json`: every case of a dataset, also the unreadable ones with the reason."""
+
+    name: str
+    root: Path = Field(description="the dataset folder, absolute")
+    layout: str = Field(description="decathlon, nnunet, two_folders, ...")
+    layout_reason: str
+    task: Task
+    cases: tuple[CaseRecord, ...]
+    problems: tuple[Problem, ...] = Field(default=(), description="files without a partner")
+    digest: str = Field(description="short hash over all case contents, order-independent")
+
+    @property
+    def ready_cases(self) -> tuple[CaseRecord, ...]:
+        """Cases whose image and label could be read."""
+        return tuple(c for c in self.cases if c.status == "ready")
+
+
+# --- audit ----------------------------------------------------------------------------------------
+
+
+class Finding(StrictModel):
+    """One result of the audit."""
+
+    check_id: str
+    severity: Severity
+    case_id: str | None = None
+    class_name: str | None = None
+    value: float | int | str | None = None
+    threshold: float | int | str | None = None
+    message: str
+    fix: str
+    evidence: dict[str, str | int | float | tuple[int, ...]] = Field(default_factory=dict)
+    waived: str | None = Field(default=None, description="reason of the waiver, if waived")
+
+
+class Findings(Artifact):
+    """`findings.json`."""
+
+    verdict: Verdict
+    n_cases: int
+    findings: tuple[Finding, ...]
+    unused_waivers: tuple[str, ...] = ()
+
+
+class ChannelStatistics(StrictModel):
+    """Intensities of one channel of one case inside the foreground (whole image if empty)."""
+
+    n_voxels: int
+    mean: float
+    std: float
+    quantiles: tuple[float, ...] = Field(description="at QUANTILE_LEVELS")
+
+
+# Dense at the tails, where clipping percentiles are read off.
+QUANTILE_LEVELS: tuple[float, ...] = (
+    *(0.0, 0.0005, 0.001, 0.0025, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.075),
+    *(0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85),
+    *(0.9, 0.925, 0.95, 0.97, 0.98, 0.99, 0.9925, 0.995, 0.9975, 0.999, 0.9995, 1.0),
+)
+
+
+class CaseFingerprint(StrictModel):
+    """What planning needs to know about one case."""
+
+    case_id: str
+    shape: Shape3 = Field(description="canonical RAS")
+    spacing_mm: Spacing
+    foreground: tuple[ChannelStatistics, ...] = Field(description="one per channel")
+    nonzero_fraction: float = Field(description="share of voxels where any channel is not 0")
+    n_class_voxels: tuple[int, ...] = Field(description="per foreground class, task order")
+
+
+class Fingerprint(Artifact):
+    """`fingerprint.json`: rows per case; train aggregates those of its training fold."""
+
+    cases: tuple[CaseFingerprint, ...]
+
+
+class Fold(StrictModel):
+    """One train/validation partition."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+class Splits(Artifact):
+    """`splits.json`."""
+
+    method: str
+    seed: int
+    folds: tuple[Fold, ...]
+    groups: dict[str, str] = Field(default_factory=dict, description="case id to patient")
+
+
+# --- train ----------------------------------------------------------------------------------------
+
+
+class Normalization(StrictModel):
+    """How one channel becomes network input."""
+
+    kind: Literal["ct", "zscore", "zscore_nonzero"]
+    lower: float = Field(default=0.0, description="clip, intensity units (ct only)")
+    upper: float = Field(default=0.0, description="clip, intensity units (ct only)")
+    mean: float = Field(default=0.0, description="subtracted after clipping (ct only)")
+    std: float = Field(default=1.0, gt=0, description="divided by after clipping (ct only)")
+
+
+class Preprocessing(StrictModel):
+    """Everything that must match between training and inference. Stored in the checkpoint."""
+
+    spacing_mm: Spacing = Field(description="target spacing along R, A, S; voxels may be off by <1 %")
+    normalizations: tuple[Normalization, ...] = Field(description="one per channel")
+
+
+class NetworkPlan(StrictModel):
+    """What is needed to build the network again."""
+
+    kind: Literal["dynunet", "unet"]
+    n_input_channels: int
+    n_output_channels: int
+    features: tuple[int, ...] = Field(description="channels per resolution level")
+    kernels: tuple[Shape3, ...] = Field(description="convolution kernel per level")
+    strides: tuple[Shape3, ...] = Field(description="stride into each level, first is 1")
+
+
+class Plan(Artifact):
+    """`plan.json`: every choice made for one training, with its reasons."""
+
+    preprocessing: Preprocessing
+    network: NetworkPlan
+    patch_size: Shape3
+    batch_size: int = Field(ge=1)
+    mirror_axes: tuple[int, ...] = Field(description="axes of i j k flipped in augmentation")
+    n_train_cases: int
+    median_shape: Shape3 = Field(description="at target spacing, voxels")
+    device: Literal["cpu", "cuda"]
+    reasons: tuple[str, ...] = Field(description="one line per choice, for the reader")
+
+
+class ModelInfo(Artifact):
+    """What travels with the weights, so that inference cannot disagree with training."""
+
+    task: Task
+    plan: Plan
+    dataset_name: str
+    dataset_digest: str
+    fold: str
+    mlflow_run_id: str | None = None
+    voxline_version: str
+
+
+# --- infer and evaluate ---------------------------------------------------------------------------
+
+
+class PredictionRecord(StrictModel):
+    """One predicted case, or the reason why there is none."""
+
+    case_id: str
+    status: Literal["done", "failed"]
+    file: str | None = Field(default=None, description="relative to the predictions folder")
+    seconds: float | None = None
+    n_class_voxels: tuple[int, ...] = ()
+    message: str = ""
+    fix: str = ""
+
+
+class Predictions(Artifact):
+    """`predictions.json`."""
+
+    dataset_name: str
+    model_file: str
+    model_digest: str
+    cases: tuple[PredictionRecord, ...]
+
+
+class Interval(StrictModel):
+    """A score over cases; every mean stands beside the number of cases it is made of."""
+
+    mean: float | None
+    median: float | None
+    ci95: tuple[float, float] | None = Field(description="of the mean; None below 3 values")
+    n: int = Field(description="cases with a value")
+    n_undefined: int
+
+
+class ClassSummary(StrictModel):
+    """Scores of one class over all cases."""
+
+    dice: Interval
+    iou: Interval
+    volume_error_ml: Interval
+    hd95_mm: Interval | None = Field(default=None, description="not computed yet")
+    nsd: Interval | None = Field(default=None, description="not computed yet")
+    n_missed: int = Field(description="in the reference, not predicted at all")
+    n_hallucinated: int = Field(description="predicted, not in the reference")
+    n_absent: int = Field(description="in neither")
+
+
+class FailedCase(StrictModel):
+    """A case that could not be scored, and why."""
+
+    case_id: str
+    message: str
+    fix: str
+
+
+class Summary(Artifact):
+    """`summary.json`."""
+
+    policy: str
+    n_cases: int
+    classes: dict[str, ClassSummary]
+    mean_foreground_dice: float | None
+    mean_foreground_dice_policies: dict[str, float | None]
+    failed_cases: tuple[FailedCase, ...] = ()
+
+
+# --- reading and writing --------------------------------------------------------------------------
+
+A = TypeVar("A", bound=Artifact)
+
+
+def read_artifact(file: Path, model: type[A], *, made_by: str) -> A:
+    """Read one of the files above.
+
+    Args:
+        file: The JSON file.
+        model: What it must hold.
+        made_by: Stage that writes it, for the error message.
+
+    Returns:
+        The validated artifact.
+
+    Raises:
+        MissingInputError: If the file does not exist, is damaged or is of another version.
+    """
+    fix = f"run 'voxline {made_by}' again"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingInputError(f"{file.name} is not there", where=str(file), fix=fix) from None
+    except (OSError, ValueError) as error:
+        raise MissingInputError(
+            f"{file.name} cannot be read: {error}", where=str(file), fix=fix
+        ) from None
+    try:
+        return validate_config(model, content, str(file))
+    except ConfigError as error:
+        raise MissingInputError(
+            f"{file.name} is not valid: {error.what}", where=str(file), fix=fix
+        ) from None

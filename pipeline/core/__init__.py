@@ -1,0 +1,1 @@
+"""The foundation: geometry, configuration, errors, logging. No torch, no I/O formats."""

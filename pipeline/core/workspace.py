@@ -1,0 +1,108 @@
+"""Where things lie in a work folder, and how files get there without ever being half-written."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pydantic import BaseModel
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder of one experiment; each stage writes below its own name only.
+
+    Args:
+        root: The work folder, absolute.
+    """
+
+    root: Path
+
+    def stage_dir(self, stage: str) -> Path:
+        """Output folder of a stage."""
+        return self.root / stage
+
+    @property
+    def dataset_file(self) -> Path:
+        """Manifest written by ingest."""
+        return self.root / "ingest" / "dataset.json"
+
+    @property
+    def store_dir(self) -> Path:
+        """Case store written by ingest."""
+        return self.root / "ingest" / "store"
+
+    @property
+    def findings_file(self) -> Path:
+        """Findings written by audit."""
+        return self.root / "audit" / "findings.json"
+
+    @property
+    def fingerprint_file(self) -> Path:
+        """Fingerprint written by audit."""
+        return self.root / "audit" / "fingerprint.json"
+
+    @property
+    def splits_file(self) -> Path:
+        """Folds written by audit."""
+        return self.root / "audit" / "splits.json"
+
+    def fold_dir(self, fold: str) -> Path:
+        """Training output of one fold, "0" to "4" or "all"."""
+        return self.root / "train" / f"fold_{fold}"
+
+    @property
+    def prepared_dir(self) -> Path:
+        """Preprocessed volumes, by content and preprocessing; safe to delete."""
+        return self.root / "train" / "prepared"
+
+    def infer_dir(self, dataset_name: str) -> Path:
+        """Predictions for one dataset."""
+        return self.root / "infer" / dataset_name
+
+    def evaluate_dir(self, dataset_name: str) -> Path:
+        """Scores for one dataset."""
+        return self.root / "evaluate" / dataset_name
+
+
+@contextmanager
+def atomic_write(file: Path) -> Iterator[BinaryIO]:
+    """Write a file so that it is either complete or as it was before, whatever happens.
+
+    Bytes go to a temporary file in the same folder, reach the disk, then take the name in one step.
+
+    Args:
+        file: Final path; its folder is created.
+
+    Yields:
+        A binary stream.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".part")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; results are for sharing
+        temporary.replace(file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write text atomically, UTF-8."""
+    with atomic_write(file) as stream:
+        stream.write(text.encode("utf-8"))
+
+
+def write_json(file: Path, model: BaseModel) -> None:
+    """Write a pydantic model as indented JSON, atomically."""
+    write_text(file, model.model_dump_json(indent=1) + "\n")

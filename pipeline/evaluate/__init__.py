@@ -1,0 +1,1 @@
+"""Stage 5: score predictions against reference labels."""

@@ -1,0 +1,1 @@
+"""Stage 4: predict label maps for a folder of images."""

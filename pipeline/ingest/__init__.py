@@ -1,0 +1,1 @@
+"""Stage 1: from a dataset folder to checked, canonical cases on disk."""

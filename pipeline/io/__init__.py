@@ -1,0 +1,1 @@
+"""Reading and writing files: NIfTI bytes, other formats, the case store, dataset folders."""

@@ -1,0 +1,1 @@
+"""Pictures and self-contained HTML pages, shared by the stages that report."""

@@ -1,0 +1,1 @@
+"""Stage 3: plan and train a network."""

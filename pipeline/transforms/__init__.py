@@ -1,0 +1,1 @@
+"""What happens to voxels between the file and the network, and back."""
