@@ -9,10 +9,13 @@ from pydantic import Field
 from pipeline.core.config import StrictModel, validate_config
 from pipeline.core.errors import ConfigError, MissingInputError
 from pipeline.core.geometry import Shape3, Spacing
+from pipeline.core.task import Channel as Channel
+from pipeline.core.task import LabelClass as LabelClass
+from pipeline.core.task import Modality as Modality
+from pipeline.core.task import Task as Task
 
 Row4 = tuple[float, float, float, float]
 Matrix4 = tuple[Row4, Row4, Row4, Row4]
-Modality = Literal["ct", "mr", "pet", "other"]
 Severity = Literal["error", "warning", "info"]
 Verdict = Literal["clean", "warnings", "errors"]
 
@@ -21,36 +24,6 @@ class Artifact(StrictModel):
     """Base of the files stages exchange."""
 
     schema_version: Literal[1] = 1
-
-
-# --- what the data is -----------------------------------------------------------------------------
-
-
-class Channel(StrictModel):
-    """One image channel."""
-
-    name: str
-    modality: Modality
-
-
-class LabelClass(StrictModel):
-    """One structure to segment."""
-
-    name: str
-    index: int = Field(ge=1, description="value inside Voxline; 0 is background")
-    source_values: tuple[int, ...] = Field(description="values in the label files")
-
-
-class Task(StrictModel):
-    """Channels and classes of a dataset, after everything was found or configured."""
-
-    channels: tuple[Channel, ...]
-    classes: tuple[LabelClass, ...]
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the foreground classes in index order."""
-        return tuple(c.name for c in self.classes)
 
 
 # --- ingest ---------------------------------------------------------------------------------------
@@ -95,6 +68,7 @@ class Problem(StrictModel):
     file: str
     message: str
     fix: str
+    severity: Severity = "error"
 
 
 class SourceStamp(StrictModel):
@@ -229,7 +203,9 @@ class Normalization(StrictModel):
 class Preprocessing(StrictModel):
     """Everything that must match between training and inference. Stored in the checkpoint."""
 
-    spacing_mm: Spacing = Field(description="target spacing along R, A, S; voxels may be off by <1 %")
+    spacing_mm: Spacing = Field(
+        description="target spacing along R, A, S; voxels may be off by <1 %"
+    )
     normalizations: tuple[Normalization, ...] = Field(description="one per channel")
 
 
@@ -252,6 +228,7 @@ class Plan(Artifact):
     patch_size: Shape3
     batch_size: int = Field(ge=1)
     mirror_axes: tuple[int, ...] = Field(description="axes of i j k flipped in augmentation")
+    learning_rate: float = Field(gt=0, description="peak of the schedule")
     n_train_cases: int
     median_shape: Shape3 = Field(description="at target spacing, voxels")
     device: Literal["cpu", "cuda"]
@@ -267,6 +244,9 @@ class ModelInfo(Artifact):
     dataset_digest: str
     fold: str
     mlflow_run_id: str | None = None
+    training_images: tuple[str, ...] = Field(
+        default=(), description="content hashes; inference says when it meets a training case"
+    )
     voxline_version: str
 
 
@@ -281,6 +261,8 @@ class PredictionRecord(StrictModel):
     file: str | None = Field(default=None, description="relative to the predictions folder")
     seconds: float | None = None
     n_class_voxels: tuple[int, ...] = ()
+    seen_in_training: bool = False
+    sources: tuple[SourceStamp, ...] = ()
     message: str = ""
     fix: str = ""
 
@@ -336,6 +318,16 @@ class Summary(Artifact):
     failed_cases: tuple[FailedCase, ...] = ()
 
 
+class ModelCard(Artifact):
+    """`model_card.json`: what a model is and how well it did on cases it was not trained on."""
+
+    info: ModelInfo
+    n_parameters: int
+    n_steps: int
+    training_minutes: float
+    validation: Summary | None
+
+
 # --- reading and writing --------------------------------------------------------------------------
 
 A = TypeVar("A", bound=Artifact)
@@ -364,6 +356,8 @@ def read_artifact(file: Path, model: type[A], *, made_by: str) -> A:
         raise MissingInputError(
             f"{file.name} cannot be read: {error}", where=str(file), fix=fix
         ) from None
+    if not isinstance(content, dict):
+        raise MissingInputError(f"{file.name} holds no object", where=str(file), fix=fix)
     try:
         return validate_config(model, content, str(file))
     except ConfigError as error:

@@ -39,6 +39,8 @@ def load_config(model: type[M], file: Path | None, overrides: Sequence[str] = ()
         ConfigError: If the file is missing, is not YAML, or holds an unknown key or a bad value.
     """
     content = _read_yaml(file) if file is not None else {}
+    # A section whose lines are all commented out reads as null; it means the defaults.
+    content = {k: v for k, v in content.items() if v is not None or k not in model.model_fields}
     for override in overrides:
         _apply_override(content, override)
     where = str(file) if file is not None else "--set"
@@ -133,7 +135,9 @@ def _field_names(model: type[BaseModel], path: list[str]) -> list[str]:
     """Names accepted at a path below a model, following unions by their members' names."""
     models = [model]
     for part in path:
-        below = [_submodels(m.model_fields[part].annotation) for m in models if part in m.model_fields]
+        below = [
+            _submodels(m.model_fields[part].annotation) for m in models if part in m.model_fields
+        ]
         # A tag of a discriminated union appears in the path without being a field.
         models = [m for group in below for m in group] or models
     return [name for m in models for name in m.model_fields]

@@ -79,9 +79,7 @@ class FileFormatError(DataError):
         return (_rebuild_file_format_error, (self.what, self.check_id, self.where, self.fix))
 
 
-def _rebuild_file_format_error(
-    what: str, check_id: str, where: str, fix: str
-) -> "FileFormatError":
+def _rebuild_file_format_error(what: str, check_id: str, where: str, fix: str) -> "FileFormatError":
     return FileFormatError(what, check_id=check_id, where=where, fix=fix)
 
 

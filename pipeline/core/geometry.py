@@ -1,9 +1,9 @@
 """Voxel grids in patient space. The axis convention of the whole project is written here.
 
-Voxel axes are ``i j k`` (zero-based, voxel centres). World axes are ``x y z`` in mm, RAS+: x runs to
-the patient's right, y to anterior, z to superior. ``world = affine @ (i, j, k, 1)`` with a float64
-4x4 affine. Arrays are indexed ``[i, j, k]`` in numpy, ``[channel, i, j, k]`` in torch. After ingest
-``i j k`` run to R, A and S.
+Voxel axes are ``i j k`` (zero-based, voxel centres). World axes are ``x y z`` in mm, RAS+: x runs
+to the patient's right, y to anterior, z to superior. ``world = affine @ (i, j, k, 1)`` with a
+float64 4x4 affine. Arrays are indexed ``[i, j, k]`` in numpy, ``[channel, i, j, k]`` in torch.
+After ingest ``i j k`` run to R, A and S.
 """
 
 from dataclasses import dataclass
@@ -144,8 +144,8 @@ def reorient_array(
     """
     n_leading = array.ndim - 3
     order = (*range(n_leading), *(n_leading + axis for axis in reorientation.axes))
-    steps = tuple(slice(None, None, -1 if flip else 1) for flip in reorientation.flips)
-    return array.transpose(order)[(..., *steps)]
+    i, j, k = (slice(None, None, -1 if flip else 1) for flip in reorientation.flips)
+    return array.transpose(order)[..., i, j, k]
 
 
 def reorient_geometry(geometry: Geometry, reorientation: Reorientation) -> Geometry:

@@ -73,7 +73,7 @@ class JsonLinesHandler(logging.Handler):
 class Bar(Protocol):
     """Something that shows how far long work has come."""
 
-    def advance(self, amount: float = 1, note: str = "") -> None:
+    def advance(self, amount: float | int = 1, note: str = "") -> None:
         """Move on; the note replaces the text at the end of the line."""
 
 
@@ -81,20 +81,22 @@ class _RichBar:
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
 
-    def advance(self, amount: float = 1, note: str = "") -> None:
-        fields = {"note": note} if note else {}
-        self._progress.update(self._task, advance=amount, **fields)
+    def advance(self, amount: float | int = 1, note: str = "") -> None:
+        if note:
+            self._progress.update(self._task, advance=amount, note=note)
+        else:
+            self._progress.update(self._task, advance=amount)
 
 
 class _PlainBar:
-    def __init__(self, description: str, total: float) -> None:
+    def __init__(self, description: str, total: float | int) -> None:
         self._description, self._total = description, total
         self._done, self._started_at_s, self._shown_at_s = 0.0, time.monotonic(), time.monotonic()
 
-    def advance(self, amount: float = 1, note: str = "") -> None:
+    def advance(self, amount: float | int = 1, note: str = "") -> None:
         self._done += amount
         now_s = time.monotonic()
-        if now_s - self._shown_at_s < PLAIN_INTERVAL_S:
+        if self._done <= 0 or now_s - self._shown_at_s < PLAIN_INTERVAL_S:
             return
         self._shown_at_s = now_s
         left_s = (now_s - self._started_at_s) / self._done * (self._total - self._done)
@@ -106,7 +108,7 @@ class _PlainBar:
 
 
 @contextmanager
-def progress_bar(description: str, total: float, done: float = 0) -> Iterator[Bar]:
+def progress_bar(description: str, total: float | int, done: float | int = 0) -> Iterator[Bar]:
     """Show progress with remaining time on stderr: a bar on a terminal, lines elsewhere.
 
     Args:
@@ -135,7 +137,7 @@ def progress_bar(description: str, total: float, done: float = 0) -> Iterator[Ba
         )
 
 
-def format_duration(seconds: float) -> str:
+def format_duration(seconds: float | int) -> str:
     """A duration as people say it: "45 s", "3 min 05 s", "2 h 10 min"."""
     whole = max(0, round(seconds))
     if whole < 60:

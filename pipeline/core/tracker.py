@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 Number = float | int
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Where a stage reports to. Calls never raise: tracking must not stop the work."""
 
@@ -14,7 +15,11 @@ class Tracker(Protocol):
         """Record knobs that people compare between runs (on the parent run)."""
 
     def log_metrics(
-        self, metrics: Mapping[str, Number | None], *, step: int | None = None, headline: bool = True
+        self,
+        metrics: Mapping[str, Number | None],
+        *,
+        step: int | None = None,
+        headline: bool = True,
     ) -> None:
         """Record numbers; None, NaN and infinities are left out.
 
@@ -51,7 +56,11 @@ class NullTracker:
         """Do nothing."""
 
     def log_metrics(
-        self, metrics: Mapping[str, Number | None], *, step: int | None = None, headline: bool = True
+        self,
+        metrics: Mapping[str, Number | None],
+        *,
+        step: int | None = None,
+        headline: bool = True,
     ) -> None:
         """Do nothing."""
 

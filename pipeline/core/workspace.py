@@ -69,13 +69,15 @@ class Workspace:
 
 
 @contextmanager
-def atomic_write(file: Path) -> Iterator[BinaryIO]:
+def atomic_write(file: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Write a file so that it is either complete or as it was before, whatever happens.
 
     Bytes go to a temporary file in the same folder, reach the disk, then take the name in one step.
 
     Args:
         file: Final path; its folder is created.
+        durable: Wait until the disk has it, so that a power failure cannot undo the promise. False
+            is for many small files that can be made again; killing the process is safe either way.
 
     Yields:
         A binary stream.
@@ -87,7 +89,8 @@ def atomic_write(file: Path) -> Iterator[BinaryIO]:
         with os.fdopen(descriptor, "wb") as stream:
             yield stream
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; results are for sharing
@@ -97,12 +100,12 @@ def atomic_write(file: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write text atomically, UTF-8."""
-    with atomic_write(file) as stream:
+def write_text(file: Path, text: str, *, durable: bool = True) -> None:
+    """Write text atomically, UTF-8; see `atomic_write`."""
+    with atomic_write(file, durable=durable) as stream:
         stream.write(text.encode("utf-8"))
 
 
-def write_json(file: Path, model: BaseModel) -> None:
-    """Write a pydantic model as indented JSON, atomically."""
-    write_text(file, model.model_dump_json(indent=1) + "\n")
+def write_json(file: Path, model: BaseModel, *, durable: bool = True) -> None:
+    """Write a pydantic model as indented JSON, atomically; see `atomic_write`."""
+    write_text(file, model.model_dump_json(indent=1) + "\n", durable=durable)

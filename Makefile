@@ -1,0 +1,103 @@
+# Voxline. `make` alone lists what there is to do; every target sets itself up on first use.
+#
+#   make train DATA=/data/Task04_Hippocampus ARGS="--set train.budget_minutes=10"
+
+SHELL  := /bin/bash
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+DEV    := $(VENV)/.installed-dev
+
+# Without DATA the demo dataset is made and used, with its own short experiment file.
+DEMO       := data/demo
+DEMO_TEST  := data/demo_heldout
+DATA       ?=
+WORK       ?=
+CONFIG     ?=
+PRED       ?=
+REF        ?=
+ARGS       ?=
+PORT       ?= 5000
+
+WITH = $(if $(DATA),--data "$(DATA)",--data $(1)) $(if $(CONFIG),--config "$(CONFIG)",$(if $(DATA),,--config configs/demo.yaml)) $(if $(WORK),--work "$(WORK)") $(ARGS)
+NEED_DATA = $(if $(DATA),,$(DEMO)/dataset.json)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup ingest audit train infer evaluate ui demo format lint types layers schema test test-slow test-gpu check bench screenshots clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
+	@echo; echo '  DATA=folder  WORK=folder  CONFIG=file.yaml  ARGS="--set section.key=value"'
+
+setup: $(STAMP) ## Create .venv and install (done by every other target on first use)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (first use, or pyproject.toml or constraints.txt changed)" >&2
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(DEV): $(STAMP)
+	@echo "installing the tools for tests and checks into $(VENV)" >&2
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(DEMO)/dataset.json: $(STAMP) scripts/make_demo_dataset.py
+	@$(BIN)/python scripts/make_demo_dataset.py data
+	@touch $@
+
+demo: $(DEMO)/dataset.json ## Make the demo dataset (data/demo, data/demo_heldout)
+
+ingest: $(STAMP) $(NEED_DATA) ## Read DATA into the case store
+	@$(BIN)/voxline ingest $(call WITH,$(DEMO))
+
+audit: $(STAMP) $(NEED_DATA) ## Check the labels of DATA: report.html, exit status 0 clean, 1 warnings, 2 errors
+	@$(BIN)/voxline audit $(call WITH,$(DEMO))
+
+train: $(STAMP) $(NEED_DATA) ## Train on DATA (default: a demo dataset); ingests and audits first
+	@$(BIN)/voxline train $(call WITH,$(DEMO))
+
+infer: $(STAMP) $(NEED_DATA) ## Predict the images of DATA with WORK's model
+	@$(BIN)/voxline infer $(call WITH,$(DEMO_TEST))
+
+evaluate: $(STAMP) $(NEED_DATA) ## Predict and score DATA, or score PRED=folder against REF=folder
+	@$(BIN)/voxline evaluate $(if $(PRED)$(REF),$(if $(PRED),--pred "$(PRED)") $(if $(REF),--ref "$(REF)") $(if $(CONFIG),--config "$(CONFIG)") $(if $(WORK),--work "$(WORK)") $(ARGS),$(call WITH,$(DEMO_TEST)))
+
+ui: $(STAMP) ## Compare runs in the MLflow UI (loopback only; PORT=5000)
+	@$(BIN)/voxline ui --port $(PORT) $(if $(WORK),--work "$(WORK)") $(ARGS)
+
+format: $(DEV) ## Format the code
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+lint: $(DEV) ## Check style
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+types: $(DEV) ## Check types
+	@$(BIN)/mypy
+
+layers: $(DEV) ## Check that imports only go down
+	@$(BIN)/lint-imports
+
+schema: $(STAMP) ## Write configs/schema.json for completion in editors
+	@$(BIN)/voxline schema > configs/schema.json
+
+test: $(DEV) ## Run the tests (under 8 minutes on 2 cores, no GPU, no network)
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+test-slow: $(DEV) ## Run the long tests as well
+	@$(BIN)/python -m pytest -n 2 -m "slow and not gpu" $(ARGS)
+
+test-gpu: $(DEV) ## Run the tests that need a GPU
+	@$(BIN)/python -m pytest -m gpu $(ARGS)
+
+check: lint types layers test test-slow ## Everything CI runs
+
+bench: $(DEV) ## Run the side-by-side benchmarks
+	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+screenshots: $(DEV) ## Take the pictures of the MLflow UI in docs/ (needs Chromium)
+	@$(BIN)/python scripts/screenshot_mlflow.py runs docs/images
+
+clean: ## Remove caches; data, runs and .venv stay
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""The checks: one pure function each, grouped by family."""

@@ -1,0 +1,254 @@
+"""Checks over all cases: families D, and those of F, G and E that need the whole dataset."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+from pipeline.artifacts import CaseRecord, Finding, Splits
+from pipeline.audit.checks.files import finding_of_problem
+from pipeline.audit.config import AuditConfig
+from pipeline.audit.view import DatasetView
+
+_MAX_NAMED_CASES = 5
+# What painting tools write for "yes" when they mean an 8-bit picture.
+_PICTURE_VALUES = frozenset({127, 128, 254, 255})
+
+
+def check_unpaired(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
+    """F01: files without a partner, as ingest found them."""
+    return [finding_of_problem(problem, None) for problem in dataset.manifest.problems]
+
+
+def check_label_types(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
+    """F08: label files that use a wide or floating type for small integers."""
+    types = Counter(
+        record.label_file.dtype
+        for record in dataset.manifest.cases
+        if record.label_file is not None and record.label_file.dtype not in {"uint8", "uint16"}
+    )
+    if not types:
+        return []
+    listed = ", ".join(f"{n} x {name}" for name, n in types.most_common())
+    return [
+        Finding(
+            check_id="F08",
+            severity="info",
+            value=sum(types.values()),
+            threshold=0,
+            message=f"labels are stored wider than needed: {listed}",
+            fix="nothing; uint8 would be smaller and cannot hold a fraction",
+        )
+    ]
+
+
+def check_orientations(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
+    """G08 over the dataset: files come in several orientations. Voxline turns all to RAS."""
+    found = Counter(c.image.source_orientation for c in dataset.manifest.cases if c.image)
+    if len(found) < 2:
+        return []
+    listed = ", ".join(f"{name} ({n})" for name, n in found.most_common())
+    return [
+        Finding(
+            check_id="G08",
+            severity="info",
+            value=len(found),
+            threshold=1,
+            message=f"images are stored in {len(found)} orientations: {listed}",
+            fix="nothing; Voxline turns every case to RAS and predictions back",
+        )
+    ]
+
+
+def check_mixed_coding(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
+    """E02 over the dataset: some masks say 1 and others 255 for what must be one class."""
+    rows = [row for row in dataset.rows if row.n_voxels]
+    values = {value for row in rows for value in row.label_values if value != 0}
+    pictures = values & _PICTURE_VALUES
+    is_binary = all(len(set(row.label_values) - {0}) <= 1 for row in rows)
+    if not (is_binary and pictures and len(values) == len(pictures) + 1 and 1 in values):
+        return []
+    listed = ", ".join(
+        f"{value} in {sum(value in row.label_values for row in rows)} cases"
+        for value in sorted(values)
+    )
+    joined = ", ".join(str(value) for value in sorted(values))
+    return [
+        Finding(
+            check_id="E02",
+            severity="error",
+            value=joined,
+            threshold="1",
+            message=f"masks of one value each are coded differently: {listed}; "
+            "they would become different classes",
+            fix=f"declare them as one class: task.classes: {{name: [{joined}]}}",
+        )
+    ]
+
+
+def check_absent_classes(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
+    """E05 over the dataset: a class that is nowhere, or missing so often that it was not drawn."""
+    rows = [row for row in dataset.rows if row.n_voxels]
+    findings = []
+    for position, name in enumerate(dataset.manifest.task.class_names):
+        n_present = sum(row.n_class_voxels[position] > 0 for row in rows)
+        n_absent = sum(
+            row.n_class_voxels[position] == 0 and sum(row.n_class_voxels) > 0 for row in rows
+        )
+        if rows and not n_present:
+            findings.append(_nowhere(name, len(rows)))
+        elif rows and n_absent > config.max_absent_fraction * len(rows):
+            findings.append(_often_absent(name, n_absent, len(rows), config))
+    return findings
+
+
+def _nowhere(name: str, n_cases: int) -> Finding:
+    return Finding(
+        check_id="E05",
+        severity="error",
+        class_name=name,
+        value=0,
+        threshold=1,
+        message=f"class '{name}' is declared but in none of the {n_cases} labels",
+        fix="correct its value in task.classes, or take the class out; a network cannot learn it",
+    )
+
+
+def _often_absent(name: str, n_absent: int, n_cases: int, config: AuditConfig) -> Finding:
+    return Finding(
+        check_id="E05",
+        severity="warning",
+        class_name=name,
+        value=n_absent / n_cases,
+        threshold=config.max_absent_fraction,
+        message=f"class '{name}' is missing in {n_absent} of {n_cases} labelled cases",
+        fix="find out whether it is absent or was not drawn; if not drawn, train without it "
+        "(task.classes), because every such case teaches that it is background",
+    )
+
+
+def check_many_empty(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
+    """E08 over the dataset: more empty labels than can be meant."""
+    rows = [row for row in dataset.rows if row.n_voxels]
+    background = set(dataset.manifest.task.background_values)
+    n_empty = sum(set(row.label_values) <= background for row in rows)
+    if config.allow_empty or n_empty <= config.max_empty_fraction * len(rows):
+        return []
+    return [
+        Finding(
+            check_id="E08",
+            severity="error",
+            value=n_empty / len(rows),
+            threshold=config.max_empty_fraction,
+            message=f"{n_empty} of {len(rows)} labels are empty",
+            fix="check the label values; if these cases are healthy, set audit.allow_empty: true",
+        )
+    ]
+
+
+def check_value_gaps(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
+    """E06: class values with gaps. Voxline maps them; nnU-Net would refuse the dataset."""
+    values = sorted(v for c in dataset.manifest.task.classes for v in c.source_values)
+    if values == list(range(1, len(values) + 1)):
+        return []
+    return [
+        Finding(
+            check_id="E06",
+            severity="info",
+            value=", ".join(str(v) for v in values[:20]),
+            message="class values in the files are not 1, 2, 3, ...",
+            fix="nothing; Voxline maps them, predictions carry the same values as the files",
+        )
+    ]
+
+
+def check_duplicates(dataset: DatasetView, splits: Splits) -> list[Finding]:
+    """D01: one image under two ids; an error if one copy would validate the other.
+
+    Args:
+        dataset: All cases.
+        splits: Folds, to tell whether the copies are kept apart.
+    """
+    by_content: dict[str, list[CaseRecord]] = defaultdict(list)
+    for record in dataset.manifest.cases:
+        if record.image is not None:
+            by_content[record.image.content_hash].append(record)
+    findings = []
+    for records in by_content.values():
+        if len(records) < 2:
+            continue
+        ids = [record.case_id for record in records]
+        labels = {record.label.content_hash for record in records if record.label is not None}
+        folds = {n for n, fold in enumerate(splits.folds) for i in ids if i in fold.validation}
+        is_leak = len(folds) > 1
+        message = f"{_names(ids)} hold the same image, voxel for voxel"
+        message += ", but different labels" if len(labels) > 1 else ""
+        message += "; one copy would be trained on while another validates" if is_leak else ""
+        findings.append(
+            Finding(
+                check_id="D01",
+                severity="error" if is_leak else "warning",
+                case_id=ids[0],
+                value=len(ids),
+                threshold=1,
+                message=message,
+                fix="leave out all but one, or give them one group in audit.groups",
+                evidence={"same_as": ", ".join(ids[1:])},
+            )
+        )
+    return findings
+
+
+def check_repeated_labels(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
+    """D02: one label under different images, so at least one image has a wrong label."""
+    is_filled = {row.case_id for row in dataset.rows if sum(row.n_class_voxels) > 0}
+    by_content: dict[str, list[CaseRecord]] = defaultdict(list)
+    for record in dataset.manifest.cases:
+        if record.image is not None and record.label is not None and record.case_id in is_filled:
+            by_content[record.label.content_hash].append(record)
+    findings = []
+    for records in by_content.values():
+        images = {r.image.content_hash for r in records if r.image is not None}
+        if len(images) < 2:
+            continue
+        ids = [record.case_id for record in records]
+        findings.append(
+            Finding(
+                check_id="D02",
+                severity="error",
+                case_id=ids[0],
+                value=len(ids),
+                threshold=1,
+                message=f"{_names(ids)} have the same label under different images",
+                fix="find out whose label it is; the others need their own",
+                evidence={"same_as": ", ".join(ids[1:])},
+            )
+        )
+    return findings
+
+
+def check_usable(usable: tuple[str, ...], dataset: DatasetView) -> list[Finding]:
+    """D05: too few usable cases to hold any out.
+
+    Args:
+        usable: Ids of the cases that can be trained on.
+        dataset: All cases.
+    """
+    if len(usable) >= 2:
+        return []
+    return [
+        Finding(
+            check_id="D05",
+            severity="error",
+            value=len(usable),
+            threshold=2,
+            message=f"{len(usable)} of {len(dataset.manifest.cases)} cases can be used; "
+            "training and validation need one each",
+            fix="add labelled cases or repair those listed here",
+        )
+    ]
+
+
+def _names(case_ids: Iterable[str]) -> str:
+    ids = list(case_ids)
+    listed = ", ".join(ids[:_MAX_NAMED_CASES])
+    more = len(ids) - _MAX_NAMED_CASES
+    return f"{listed} and {more} more" if more > 0 else listed

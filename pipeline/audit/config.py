@@ -1,0 +1,91 @@
+"""Section `audit`: every threshold of the label audit, and what is knowingly accepted."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from pipeline.core.config import StrictModel
+
+# The seed nnU-Net uses, so that published per-fold numbers compare.
+NNUNET_SPLIT_SEED = 12345
+
+
+class Waiver(StrictModel):
+    """A finding that a person has looked at and accepts."""
+
+    check_id: str = Field(pattern=r"^[A-Z][0-9]{2}$", description="check to waive, such as E01")
+    case_id: str | None = Field(default=None, description="one case; empty waives every case")
+    reason: str = Field(min_length=1, description="why this is acceptable; stands in the report")
+
+
+class GroupConfig(StrictModel):
+    """How cases are known to belong to one patient; patients never cross folds."""
+
+    pattern: str | None = Field(
+        default=None,
+        description="regular expression over the case id; its one capture group is the patient id",
+    )
+    file: Path | None = Field(
+        default=None, description="CSV with the columns case_id and group; else use the pattern"
+    )
+
+
+class AuditConfig(StrictModel):
+    """What the audit tolerates, and how the folds are made."""
+
+    max_affine_shift_voxels: float = Field(
+        default=0.01, ge=0, description="image/label corner displacement that is only rounding"
+    )
+    max_shift_error_voxels: float = Field(
+        default=0.5, gt=0, description="image/label corner displacement above which G02 is an error"
+    )
+    max_spacing_mismatch_fraction: float = Field(
+        default=1e-3, gt=0, description="relative difference of pixdim and affine for G03"
+    )
+    max_form_shift_voxels: float = Field(
+        default=0.5, gt=0, description="sform/qform corner displacement for G04"
+    )
+    max_nonfinite_fraction: float = Field(
+        default=1e-3, ge=0, le=1, description="share of NaN or infinite voxels that is a warning"
+    )
+    max_constant_fraction: float = Field(
+        default=0.999, gt=0, le=1, description="share of one value above which an image is constant"
+    )
+    min_axis_voxels: int = Field(default=8, ge=1, description="shorter axes are reported by F06")
+    max_label_fraction_part: float = Field(
+        default=1e-3, gt=0, lt=0.5, description="distance from an integer that is float noise"
+    )
+    max_image_like_values: int = Field(
+        default=256, ge=2, description="more distinct label values mean an image, not a label"
+    )
+    max_foreground_fraction: float = Field(
+        default=0.95, gt=0, le=1, description="share of foreground above which E09 fires"
+    )
+    required_classes: tuple[str, ...] = Field(
+        default=(), description="classes that every case must show"
+    )
+    allow_empty: bool = Field(
+        default=False, description="many cases without any foreground are expected"
+    )
+    max_empty_fraction: float = Field(
+        default=0.2, ge=0, le=1, description="share of empty labels that is an error (E08)"
+    )
+    max_absent_fraction: float = Field(
+        default=0.2, ge=0, le=1, description="share of cases without a class that is a warning"
+    )
+    imbalance_warning: float = Field(
+        default=1_000.0, gt=1, description="background voxels per class voxel for a warning (S02)"
+    )
+    imbalance_strong: float = Field(
+        default=10_000.0, gt=1, description="background voxels per class voxel for a stern warning"
+    )
+    n_folds: int = Field(default=5, ge=2, description="cross-validation folds")
+    fold_seed: int = Field(default=NNUNET_SPLIT_SEED, ge=0, description="seed of the folds")
+    groups: GroupConfig = Field(
+        default_factory=GroupConfig, description="which cases are of one patient"
+    )
+    waivers: tuple[Waiver, ...] = Field(default=(), description="findings accepted with a reason")
+    max_pictures: int = Field(default=12, ge=0, le=100, description="pictures in the report")
+    n_jobs: int | None = Field(
+        default=None, ge=0, description="worker processes, 0 for all cores; empty decides by size"
+    )

@@ -1,0 +1,155 @@
+"""From one case to its row: run every check once, remember the result by content."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import xxhash
+from pydantic import ValidationError
+
+from pipeline.artifacts import CaseRecord, Finding, Task
+from pipeline.audit.checks import encoding, files, geometry
+from pipeline.audit.config import AuditConfig
+from pipeline.audit.fingerprint import fingerprint_case
+from pipeline.audit.view import CaseRow, CaseView, count_label_values
+from pipeline.core.workspace import write_json
+from pipeline.io.store import open_array
+
+Check = Callable[[CaseView, AuditConfig], list[Finding]]
+
+CASE_CHECKS: tuple[Check, ...] = (
+    files.check_problems,
+    files.check_trailing_bytes,
+    files.check_dimensions,
+    files.check_label_scaling,
+    files.check_finite,
+    files.check_constant,
+    geometry.check_shape,
+    geometry.check_alignment,
+    geometry.check_spacing,
+    geometry.check_forms,
+    geometry.check_form_codes,
+    geometry.check_affines,
+    geometry.check_pair_orientation,
+    encoding.check_declared_values,
+    encoding.check_binary_coding,
+    encoding.check_integers,
+    encoding.check_class_presence,
+    encoding.check_image_like,
+    encoding.check_empty,
+    encoding.check_foreground_share,
+)
+
+# Raise this when a check changes its result, so that old rows are not used again.
+ROW_VERSION = 1
+# A label with more distinct values is no label; the row need not list them.
+_MAX_ROW_VALUES = 1_000
+# Checks after which a case cannot be put into a network at all.
+_UNUSABLE_CHECKS = frozenset({"F01", "F02", "F03", "F04", "F05", "F06", "G01", "G07"})
+# Settings that change no row: they concern folds, waivers and the report.
+_OTHER_SETTINGS = {"waivers", "n_folds", "fold_seed", "groups", "max_pictures", "n_jobs"}
+
+
+@dataclass(frozen=True)
+class RowWork:
+    """Makes the row of one case; picklable, so that worker processes can do it.
+
+    Args:
+        task: Channels and classes.
+        config: Thresholds.
+        work_root: Work folder; rows are kept in its `audit/rows`.
+    """
+
+    task: Task
+    config: AuditConfig
+    work_root: Path
+
+    @property
+    def rows_dir(self) -> Path:
+        """Where rows are kept between audits."""
+        return self.work_root / "audit" / "rows"
+
+    def key(self, record: CaseRecord) -> str:
+        """Name of a row: a hash of everything it depends on."""
+        settings = self.config.model_dump_json(exclude=_OTHER_SETTINGS)
+        # When a file was written says nothing about its voxels; their hash is in the record.
+        facts = record.model_dump_json(exclude={"sources"})
+        text = "\n".join((str(ROW_VERSION), settings, self.task.model_dump_json(), facts))
+        return xxhash.xxh3_128_hexdigest(text.encode())
+
+    def __call__(self, record: CaseRecord) -> CaseRow:
+        """Read the row of a case, or make and keep it.
+
+        Raises:
+            DataError: If the case store is damaged.
+        """
+        file = self.rows_dir / f"{self.key(record)}.json"
+        try:
+            return CaseRow.model_validate_json(file.read_bytes())
+        except (OSError, ValidationError):
+            row = make_row(open_view(record, self.task, self.work_root), self.config)
+            write_json(file, row)
+            return row
+
+
+def open_view(record: CaseRecord, task: Task, work_root: Path) -> CaseView:
+    """Map the arrays of a case into memory and count its label values.
+
+    Args:
+        record: The case.
+        task: Channels and classes.
+        work_root: Folder the stored paths are relative to.
+
+    Returns:
+        What the checks see; arrays that were not stored are None.
+
+    Raises:
+        DataError: If a stored array is missing or damaged.
+    """
+    image = open_array(work_root, record.image) if record.image is not None else None
+    label = open_array(work_root, record.label) if record.label is not None else None
+    values = count_label_values(label) if label is not None else None
+    return CaseView(record, task, image, label, values)
+
+
+def make_row(view: CaseView, config: AuditConfig) -> CaseRow:
+    """Run every check on one case and describe it.
+
+    Args:
+        view: The case.
+        config: Thresholds.
+
+    Returns:
+        Findings, and the fingerprint if the case can be used.
+    """
+    findings = tuple(finding for check in CASE_CHECKS for finding in check(view, config))
+    values = view.values
+    is_counted = values is not None and values.values.size <= _MAX_ROW_VALUES
+    is_usable = is_usable_case(view, findings)
+    return CaseRow(
+        case_id=view.case_id,
+        findings=findings,
+        fingerprint=fingerprint_case(view) if is_usable else None,
+        n_voxels=int(values.counts.sum()) if values is not None and is_counted else 0,
+        n_class_voxels=tuple(
+            values.count_of(c.source_values) if values is not None and is_counted else 0
+            for c in view.task.classes
+        ),
+        label_values=tuple(int(v) for v in values.values)
+        if values is not None and is_counted
+        else (),
+    )
+
+
+def is_usable_case(view: CaseView, findings: tuple[Finding, ...]) -> bool:
+    """Whether a case can be trained on as far as files and grids go."""
+    is_broken = any(f.severity == "error" and f.check_id in _UNUSABLE_CHECKS for f in findings)
+    return view.record.status == "ready" and view.is_aligned and not is_broken
+
+
+def forget_rows(work: RowWork, records: tuple[CaseRecord, ...]) -> None:
+    """Delete rows that no case of the dataset needs any more."""
+    wanted = {f"{work.key(record)}.json" for record in records}
+    for file in work.rows_dir.glob("*.json"):
+        if file.name not in wanted:
+            file.unlink(missing_ok=True)

@@ -1,0 +1,144 @@
+"""Stage `audit`: check every case, describe the dataset, fix the folds."""
+
+import logging
+
+from pipeline.artifacts import (
+    DatasetManifest,
+    Finding,
+    Findings,
+    Fingerprint,
+    Splits,
+    read_artifact,
+)
+from pipeline.audit.checks import dataset as dataset_checks
+from pipeline.audit.checks import statistics
+from pipeline.audit.config import AuditConfig
+from pipeline.audit.report import ReportInput, render_report
+from pipeline.audit.rows import RowWork, forget_rows
+from pipeline.audit.splits import find_groups, make_splits
+from pipeline.audit.terminal import count_findings, print_findings
+from pipeline.audit.view import CaseRow, DatasetView
+from pipeline.audit.waivers import apply_waivers, judge
+from pipeline.core.parallel import map_cases
+from pipeline.core.tracker import Tracker
+from pipeline.core.workspace import Workspace, write_json, write_text
+
+logger = logging.getLogger(__name__)
+
+# Starting worker processes costs about two seconds; below this the work is done sooner.
+_PARALLEL_BYTES = 1 << 30
+
+
+def audit(config: AuditConfig, workspace: Workspace, tracker: Tracker) -> Findings:
+    """Check every ingested case, describe the dataset and fix the folds.
+
+    Writes `findings.json`, `fingerprint.json`, `splits.json` and `report.html`, and prints the
+    findings to stdout.
+
+    Args:
+        config: Thresholds, groups and waivers.
+        workspace: Work folder with the output of ingest.
+        tracker: Gets the counts and the report.
+
+    Returns:
+        All findings with the verdict.
+
+    Raises:
+        MissingInputError: If ingest has not run.
+        ConfigError: If the patient groups cannot be read.
+        DataError: If the case store is damaged.
+    """
+    manifest = read_artifact(workspace.dataset_file, DatasetManifest, made_by="ingest")
+    groups = find_groups([c.case_id for c in manifest.cases], config.groups)
+    dataset = DatasetView(manifest, _make_rows(manifest, config, workspace))
+    fingerprint = Fingerprint(cases=tuple(r.fingerprint for r in dataset.rows if r.fingerprint))
+    splits = _make_splits(tuple(c.case_id for c in fingerprint.cases), groups, config)
+    found = [f for row in dataset.rows for f in row.findings]
+    found += check_dataset(dataset, splits, config)
+    marked, unused = apply_waivers(found, config.waivers)
+    findings = Findings(
+        verdict=judge(marked),
+        n_cases=len(manifest.cases),
+        findings=marked,
+        unused_waivers=unused,
+    )
+    folder = workspace.stage_dir("audit")
+    write_json(workspace.findings_file, findings)
+    write_json(workspace.fingerprint_file, fingerprint)
+    write_json(workspace.splits_file, splits)
+    report = ReportInput(dataset, findings, splits, config, workspace.root)
+    write_text(folder / "report.html", render_report(report))
+    _tell(findings, tracker, workspace)
+    return findings
+
+
+def check_dataset(dataset: DatasetView, splits: Splits, config: AuditConfig) -> list[Finding]:
+    """Run the checks that need all cases.
+
+    Args:
+        dataset: All cases with their rows.
+        splits: Folds; they hold the usable cases.
+        config: Thresholds.
+
+    Returns:
+        The findings.
+    """
+    checks = (
+        dataset_checks.check_unpaired,
+        dataset_checks.check_label_types,
+        dataset_checks.check_orientations,
+        dataset_checks.check_mixed_coding,
+        dataset_checks.check_absent_classes,
+        dataset_checks.check_value_gaps,
+        dataset_checks.check_many_empty,
+        dataset_checks.check_repeated_labels,
+        statistics.check_imbalance,
+    )
+    usable = tuple(row.case_id for row in dataset.rows if row.fingerprint)
+    return [
+        *(finding for check in checks for finding in check(dataset, config)),
+        *dataset_checks.check_duplicates(dataset, splits),
+        *dataset_checks.check_usable(usable, dataset),
+    ]
+
+
+def _make_rows(
+    manifest: DatasetManifest, config: AuditConfig, workspace: Workspace
+) -> tuple[CaseRow, ...]:
+    work = RowWork(manifest.task, config, workspace.root)
+    n_bytes = sum(facts.n_bytes for case in manifest.cases for facts in case.image_files)
+    n_jobs = config.n_jobs
+    if n_jobs is None:
+        n_jobs = 0 if n_bytes > _PARALLEL_BYTES else 1
+    outcomes = map_cases(work, manifest.cases, description="audit", n_jobs=n_jobs)
+    forget_rows(work, manifest.cases)
+    rows = []
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
+        if outcome.result is not None:
+            rows.append(outcome.result)
+    return tuple(rows)
+
+
+def _make_splits(usable: tuple[str, ...], groups: dict[str, str], config: AuditConfig) -> Splits:
+    if len(usable) < 2:
+        # D05 reports it; the other findings must still be written.
+        return Splits(method="too few usable cases", seed=config.fold_seed, folds=())
+    return make_splits(usable, groups, config)
+
+
+def _tell(findings: Findings, tracker: Tracker, workspace: Workspace) -> None:
+    report = workspace.stage_dir("audit") / "report.html"
+    print_findings(findings)
+    for waiver in findings.unused_waivers:
+        logger.warning("waiver without a finding: %s", waiver)
+    logger.info("report: %s", report)
+    tracker.log_metrics(
+        {
+            "audit/n_errors": count_findings(findings, "error"),
+            "audit/n_warnings": count_findings(findings, "warning"),
+        },
+        headline=False,
+    )
+    tracker.log_file(report, headline=False)

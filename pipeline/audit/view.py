@@ -1,0 +1,177 @@
+"""What a check sees of one case: its record, its voxels, and its label values counted once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Integer, Real
+from pydantic import Field
+
+from pipeline.artifacts import (
+    CaseFingerprint,
+    CaseRecord,
+    DatasetManifest,
+    FileFacts,
+    Finding,
+    StoredArray,
+    Task,
+)
+from pipeline.core.config import StrictModel
+
+Role = Literal["image", "label"]
+ImageArray = Real[np.ndarray, "channel i j k"]
+LabelArray = Real[np.ndarray, "i j k"] | Bool[np.ndarray, "i j k"]
+
+# Counting in pieces keeps memory flat: bincount widens its input to 8 bytes per voxel.
+_CHUNK_VOXELS = 1 << 20
+# Up to this range a histogram is quicker than sorting.
+_MAX_HISTOGRAM = 1 << 16
+# Float labels beyond this are no labels; the bound only keeps the cast to integers defined.
+_MAX_INTEGER = float(1 << 53)
+
+
+@dataclass(frozen=True)
+class LabelValues:
+    """The distinct values of a label map, rounded to integers.
+
+    Args:
+        values: Distinct values in rising order.
+        counts: Voxels of each value.
+        max_fraction_part: Largest distance of a voxel from an integer.
+        n_nonfinite: NaN and infinite voxels; they are not in `counts`.
+    """
+
+    values: Integer[np.ndarray, " n"]
+    counts: Integer[np.ndarray, " n"]
+    max_fraction_part: float
+    n_nonfinite: int
+
+    def count_of(self, values: tuple[int, ...]) -> int:
+        """Number of voxels that hold any of the given values."""
+        return int(self.counts[np.isin(self.values, values)].sum())
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """One case as the checks see it; arrays are None if they could not be read.
+
+    Args:
+        record: What ingest wrote down.
+        task: Declared channels and classes.
+        image: Shape (channel, i, j, k), axes running to R, A, S.
+        label: Shape (i, j, k), values as in the file.
+        values: Distinct values of the label.
+    """
+
+    record: CaseRecord
+    task: Task
+    image: ImageArray | None = None
+    label: LabelArray | None = None
+    values: LabelValues | None = None
+
+    @property
+    def case_id(self) -> str:
+        """Id of the case."""
+        return self.record.case_id
+
+    @property
+    def is_aligned(self) -> bool:
+        """Whether image and label are both there and share one grid shape."""
+        return (
+            self.image is not None
+            and self.label is not None
+            and self.image.shape[1:] == self.label.shape
+        )
+
+    def files(self) -> Iterator[tuple[Role, FileFacts]]:
+        """Header facts of every file of the case."""
+        for facts in self.record.image_files:
+            yield "image", facts
+        if self.record.label_file is not None:
+            yield "label", self.record.label_file
+
+
+class CaseRow(StrictModel):
+    """What the audit keeps of one case; a second audit of unchanged data reads it back."""
+
+    case_id: str
+    findings: tuple[Finding, ...]
+    fingerprint: CaseFingerprint | None = Field(description="None if the case cannot be used")
+    n_voxels: int = Field(description="voxels of the label; 0 if it cannot be interpreted")
+    n_class_voxels: tuple[int, ...] = Field(description="per foreground class, task order")
+    label_values: tuple[int, ...] = Field(description="distinct values as in the file")
+
+
+@dataclass(frozen=True)
+class DatasetView:
+    """All cases as the dataset checks see them.
+
+    Args:
+        manifest: What ingest found.
+        rows: One per case, in the order of the manifest.
+    """
+
+    manifest: DatasetManifest
+    rows: tuple[CaseRow, ...]
+
+
+def count_label_values(label: LabelArray) -> LabelValues:
+    """Count the distinct values of a label map of any number type.
+
+    Args:
+        label: Shape (i, j, k).
+
+    Returns:
+        The values, rounded; how far they were from integers stands beside them.
+    """
+    if label.dtype.kind in "bui":
+        values, counts = _count_integers(label.ravel())
+        return LabelValues(values, counts, 0.0, 0)
+    is_finite = np.isfinite(label)
+    finite = label[is_finite].clip(-_MAX_INTEGER, _MAX_INTEGER)
+    rounded = np.rint(finite)
+    fraction = float(np.abs(finite - rounded).max()) if finite.size else 0.0
+    values, counts = _count_integers(rounded.astype(np.int64))
+    return LabelValues(values, counts, fraction, int(label.size - finite.size))
+
+
+def _count_integers(
+    flat: Real[np.ndarray, " n"] | Bool[np.ndarray, " n"],
+) -> tuple[Integer[np.ndarray, " m"], Integer[np.ndarray, " m"]]:
+    if flat.size == 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    low, high = int(flat.min()), int(flat.max())
+    if high - low >= _MAX_HISTOGRAM:
+        values, counts = np.unique(flat, return_counts=True)
+        return values.astype(np.int64), counts.astype(np.int64)
+    histogram = np.zeros(high - low + 1, dtype=np.int64)
+    for start in range(0, flat.size, _CHUNK_VOXELS):
+        chunk = flat[start : start + _CHUNK_VOXELS].astype(np.int64) - low
+        histogram += np.bincount(chunk, minlength=histogram.size)
+    places = np.flatnonzero(histogram)
+    return places + low, histogram[places]
+
+
+def mask_of_values(label: LabelArray, values: tuple[int, ...]) -> Bool[np.ndarray, "i j k"]:
+    """Where a label map holds any of the given values; float noise is rounded away.
+
+    Args:
+        label: Shape (i, j, k).
+        values: Values as in the label file.
+
+    Returns:
+        Mask of the same shape.
+    """
+    integers = np.rint(np.nan_to_num(label)) if label.dtype.kind == "f" else label
+    return np.isin(integers, values)
+
+
+def foreground_values(task: Task) -> tuple[int, ...]:
+    """Every value in the label files that belongs to a class."""
+    return tuple(value for c in task.classes for value in c.source_values)
+
+
+def spatial_shape(stored: StoredArray) -> tuple[int, ...]:
+    """Number of voxels along i, j, k of a stored array."""
+    return stored.shape[-3:]

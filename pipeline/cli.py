@@ -1,0 +1,186 @@
+"""The command line. Imports nothing heavy: ``voxline --help`` answers at once."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USAGE, VoxlineError
+
+if TYPE_CHECKING:
+    from pipeline.runner import Request
+
+app = typer.Typer(
+    name="voxline",
+    help="From a folder of labelled 3D volumes to a trained, measured segmentation model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+# Typer carries its own copy of click and exports only this one of its errors.
+_CLICK_ERRORS = tuple(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+Data = Annotated[Path | None, typer.Option(help="Dataset folder (NIfTI images and labels).")]
+Work = Annotated[
+    Path | None, typer.Option(help="Work folder for all results; default runs/<dataset name>.")
+]
+Config = Annotated[Path | None, typer.Option(help="Experiment YAML, see configs/.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Change one value, such as train.epochs=20.")
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Say more.")]
+
+
+@app.command()
+def ingest(
+    data: Data = None,
+    work: Work = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    *,
+    verbose: Verbose = False,
+) -> None:
+    """Read a dataset folder into the case store."""
+    request = _request(data, work, config, overrides, verbose=verbose)
+    _exit(lambda runner: runner.run_ingest(request))
+
+
+@app.command()
+def audit(
+    data: Data = None,
+    work: Work = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    *,
+    verbose: Verbose = False,
+) -> None:
+    """Check the labels; exit status 0 clean, 1 warnings, 2 errors."""
+    request = _request(data, work, config, overrides, verbose=verbose)
+    _exit(lambda runner: runner.run_audit(request))
+
+
+@app.command()
+def train(  # noqa: PLR0913  # one option per argument
+    data: Data = None,
+    work: Work = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    fold: Annotated[str | None, typer.Option(help="Validation fold 0..4, or all.")] = None,
+    device: Device = None,
+    *,
+    verbose: Verbose = False,
+) -> None:
+    """Train a model; with --data, ingest and audit run first where needed."""
+    extra = _settings(("train.fold", fold), ("train.device", device))
+    request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
+    _exit(lambda runner: runner.run_train(request))
+
+
+@app.command()
+def infer(  # noqa: PLR0913  # one option per argument
+    data: Data = None,
+    work: Work = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    model: Annotated[Path | None, typer.Option(help="Model file; default: WORK's best.")] = None,
+    device: Device = None,
+    *,
+    verbose: Verbose = False,
+) -> None:
+    """Predict label maps for a folder of images."""
+    extra = _settings(("infer.device", device))
+    request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
+    _exit(lambda runner: runner.run_infer(request, model))
+
+
+@app.command()
+def evaluate(  # noqa: PLR0913, PLR0917  # one option per argument
+    data: Data = None,
+    work: Work = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    model: Annotated[Path | None, typer.Option(help="Model file; default: WORK's best.")] = None,
+    pred: Annotated[Path | None, typer.Option(help="Folder of predictions to score.")] = None,
+    ref: Annotated[Path | None, typer.Option(help="Folder of reference labels.")] = None,
+    device: Device = None,
+    *,
+    verbose: Verbose = False,
+) -> None:
+    """Predict and score a labelled folder, or score given predictions (--pred, --ref)."""
+    extra = _settings(("infer.device", device))
+    request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
+    if pred is not None or ref is not None:
+        _exit(lambda runner: runner.run_score(request, pred, ref))
+    _exit(lambda runner: runner.run_evaluate(request, model))
+
+
+@app.command()
+def ui(
+    work: Annotated[Path, typer.Option(help="Folder that holds the work folders.")] = Path("runs"),
+    port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000,
+    *,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
+) -> None:
+    """Compare runs in the MLflow UI, on this machine only."""
+    _configure(verbose=False)
+    _exit(lambda runner: runner.run_ui(work, port, open_browser=open_browser))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of experiment files."""
+    _exit(lambda runner: runner.print_schema())
+
+
+def _settings(*pairs: tuple[str, str | None]) -> list[str]:
+    # Quoted, so that YAML keeps "0" and "all" as the text the models expect.
+    return [f'{key}="{value}"' for key, value in pairs if value is not None]
+
+
+def _configure(*, verbose: bool) -> None:
+    from pipeline.core.log import configure_logging
+
+    configure_logging(verbose=verbose)
+
+
+def _request(
+    data: Path | None,
+    work: Path | None,
+    config: Path | None,
+    overrides: list[str] | None,
+    *,
+    verbose: bool,
+) -> "Request":
+    _configure(verbose=verbose)
+    from pipeline.runner import make_request
+
+    return make_request(data, work, config, overrides or [])
+
+
+def _exit(command: "Callable[..., int]") -> None:
+    from pipeline import runner
+
+    raise typer.Exit(command(runner))
+
+
+def main() -> None:
+    """Entry point: every expected error becomes a message and an exit status."""
+    try:
+        status = app(standalone_mode=False)
+    except VoxlineError as error:
+        sys.stderr.write(f"{error}\n")
+        status = error.exit_status
+    except typer.Abort:
+        status = EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; finished work is kept\n")
+        status = EXIT_INTERRUPTED
+    except _CLICK_ERRORS as error:
+        sys.stderr.write(f"{error.format_message()}\n  fix:   see 'voxline --help'\n")
+        status = EXIT_USAGE
+    sys.exit(status if isinstance(status, int) else EXIT_DONE)

@@ -1,0 +1,161 @@
+"""What is to be segmented in which channels: as configured, and as found."""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Shaped, UInt
+from pydantic import Field, field_validator
+
+from pipeline.core.config import StrictModel
+from pipeline.core.errors import DataError
+
+Modality = Literal["ct", "mr", "pet", "other"]
+
+# A look-up table up to this many entries beats a binary search per voxel; label ids are small.
+_MAX_TABLE_SIZE = 1 << 16
+
+
+class Channel(StrictModel):
+    """One image channel."""
+
+    name: str
+    modality: Modality
+
+
+class LabelClass(StrictModel):
+    """One structure to segment."""
+
+    name: str
+    index: int = Field(ge=1, description="value inside Voxline; 0 is background")
+    source_values: tuple[int, ...] = Field(description="values in the label files")
+
+
+class Task(StrictModel):
+    """Channels and classes of a dataset, after everything was found or configured."""
+
+    channels: tuple[Channel, ...]
+    classes: tuple[LabelClass, ...]
+    background_values: tuple[int, ...] = Field(
+        default=(0,), description="values in the label files that become background"
+    )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the foreground classes in index order."""
+        return tuple(c.name for c in self.classes)
+
+    @property
+    def declared_values(self) -> frozenset[int]:
+        """Every value a label file may hold."""
+        return frozenset(self.background_values).union(*(c.source_values for c in self.classes))
+
+
+class TaskConfig(StrictModel):
+    """Section `task`: corrects or narrows what ingest finds. Everything may stay empty."""
+
+    name: str | None = Field(default=None, description="name of the dataset; else its folder's")
+    channels: tuple[str, ...] | None = Field(
+        default=None, description="channel names in file order; else from dataset.json"
+    )
+    modality: tuple[Modality, ...] | None = Field(
+        default=None, description="one of ct, mr, pet, other per channel; else from dataset.json"
+    )
+    classes: dict[str, int | tuple[int, ...]] | None = Field(
+        default=None,
+        description="class name to its value or values in the label files; else from dataset.json, "
+        "else one class per value found",
+    )
+    background: tuple[int, ...] | None = Field(
+        default=None,
+        description="label values that become background; else 0 and every value that "
+        "dataset.json declares and `classes` does not select",
+    )
+
+    @field_validator("classes")
+    @classmethod
+    def _check_classes(
+        cls, classes: dict[str, int | tuple[int, ...]] | None
+    ) -> dict[str, int | tuple[int, ...]] | None:
+        seen: dict[int, str] = {}
+        for name, values in (classes or {}).items():
+            for value in (values,) if isinstance(values, int) else values:
+                if value in seen:
+                    raise ValueError(f"value {value} belongs to '{seen[value]}' and to '{name}'")
+                if value == 0:
+                    raise ValueError(f"value 0 is background and cannot be class '{name}'")
+                seen[value] = name
+        return classes
+
+
+def map_label_values(label: Shaped[np.ndarray, "..."], task: Task) -> UInt[np.ndarray, "..."]:
+    """Turn the values of a label file into class indices.
+
+    Args:
+        label: Values as in the file, any shape and number type; shape is kept.
+        task: Says which value is which class.
+
+    Returns:
+        Class indices, 0 for background; uint8, or uint16 for more than 255 classes.
+
+    Raises:
+        DataError: If a voxel holds a value the task does not declare, or no integer.
+    """
+    dtype = np.dtype(np.uint8 if len(task.classes) <= 255 else np.uint16)
+    integers = _as_integers(label)
+    pairs = [(value, 0) for value in task.background_values]
+    pairs += [(value, c.index) for c in task.classes for value in c.source_values]
+    values = np.array([value for value, _ in sorted(pairs)], dtype=np.int64)
+    indices = np.array([index for _, index in sorted(pairs)], dtype=dtype)
+    if not integers.size:
+        return integers.astype(dtype)
+    if values[0] >= 0 and values[-1] < _MAX_TABLE_SIZE:
+        return _map_by_table(integers, values, indices)
+    places = np.searchsorted(values, integers).clip(max=len(values) - 1)
+    _refuse_undeclared(integers[values[places] != integers])
+    return indices[places]
+
+
+def _map_by_table(
+    label: Shaped[np.ndarray, "..."],
+    values: Shaped[np.ndarray, " n"],
+    indices: Shaped[np.ndarray, " n"],
+) -> Shaped[np.ndarray, "..."]:
+    low, high = int(label.min()), int(label.max())
+    last = int(values[-1])
+    if low < 0 or high > last:
+        # All of them, not only those beyond the table: the message is read to mend the task.
+        _refuse_undeclared(label[~np.isin(label, values)])
+    is_declared = np.zeros(last + 1, dtype=bool)
+    is_declared[values] = True
+    table = np.zeros(last + 1, dtype=indices.dtype)
+    table[values] = indices
+    if not is_declared.all():
+        _refuse_undeclared(label[~np.take(is_declared, label)])
+    return np.take(table, label)
+
+
+def _as_integers(label: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    if label.dtype == bool:
+        return label.astype(np.uint8)
+    if label.dtype.kind == "u":
+        # Unsigned 64-bit does not cast safely to an index; ids that large are undeclared anyway.
+        return label if label.dtype.itemsize < 8 else label.astype(np.int64)
+    if label.dtype.kind == "i":
+        return label
+    if not np.all(np.isfinite(label)):
+        raise DataError("the label holds values that are not finite", fix=_FIX)
+    rounded = np.rint(label)
+    # 1e-3 is the audit's tolerance (E03): some tools write 2.0000002 for 2.
+    if np.any(np.abs(label - rounded) > 1e-3):
+        raise DataError("the label holds values that are not integers", fix=_FIX)
+    return rounded.astype(np.int64)
+
+
+def _refuse_undeclared(values: Shaped[np.ndarray, " n"]) -> None:
+    if values.size:
+        found = np.unique(values)
+        shown = ", ".join(str(int(v)) for v in found[:8]) + (" ..." if found.size > 8 else "")
+        raise DataError(f"the label holds values that no class declares: {shown}", fix=_FIX)
+
+
+_FIX = "run the audit; declare the values in task.classes or task.background, or mend the label"

@@ -1,0 +1,202 @@
+"""Scoring one prediction against its reference: same place, same classes, then the numbers."""
+
+import numpy as np
+from jaxtyping import Shaped, UInt
+
+from pipeline.core.errors import DataError, GeometryError
+from pipeline.core.geometry import corner_displacement_voxels
+from pipeline.core.task import Task, map_label_values
+from pipeline.core.volume import Volume, to_ras
+from pipeline.metrics.overlap import confusion_matrix, overlap_scores
+from pipeline.metrics.scores import MM3_PER_ML, CaseScores, score_missing_prediction
+
+# Header rounding moves corners by less; more than this is worth a line in the report.
+NOTABLE_OFFSET_VOXELS = 0.01
+# How far from whole numbers a label may be, as in the audit (E03).
+_INTEGER_TOLERANCE = 1e-3
+
+
+def score_case(
+    prediction: Volume,
+    reference: Volume,
+    task: Task,
+    *,
+    case_id: str,
+    max_displacement_voxels: float = 0.5,
+) -> CaseScores:
+    """Compare a prediction with its reference, both as read from their files.
+
+    Args:
+        prediction: Label values as in the files of the data set, shape (i, j, k), any orientation.
+        reference: Label values, any orientation.
+        task: Says which value is which class.
+        case_id: The case.
+        max_displacement_voxels: Largest accepted distance of matching grid corners.
+
+    Returns:
+        Scores of every class; volumes in ml by the reference's affine.
+
+    Raises:
+        GeometryError: If the two do not lie on the same grid.
+        DataError: If one holds values the task does not declare, or no whole numbers.
+    """
+    prediction, reference, offset_voxels = on_common_grid(
+        prediction, reference, max_displacement_voxels=max_displacement_voxels
+    )
+    confusion = confusion_matrix(
+        prediction=class_indices(prediction, task, role="prediction"),
+        reference=class_indices(reference, task, role="reference"),
+        n_classes=len(task.classes),
+    )
+    scores = overlap_scores(confusion, task.class_names, voxel_ml=voxel_ml(reference))
+    return CaseScores(case_id, scores, grid_offset_voxels=offset_voxels)
+
+
+def score_unpredicted(reference: Volume, task: Task, *, case_id: str) -> CaseScores:
+    """Score a case without a prediction: every class of its reference is missed.
+
+    Args:
+        reference: Label values, any orientation.
+        task: Says which value is which class.
+        case_id: The case.
+
+    Returns:
+        Scores of the classes the reference holds.
+
+    Raises:
+        DataError: If the reference holds values the task does not declare.
+    """
+    return score_missing_prediction(
+        case_id,
+        reference=class_indices(reference, task, role="reference"),
+        class_names=task.class_names,
+        voxel_ml=voxel_ml(reference),
+    )
+
+
+def on_common_grid(
+    prediction: Volume, reference: Volume, *, max_displacement_voxels: float
+) -> tuple[Volume, Volume, float]:
+    """Bring two label maps of one grid to the same axis order; nothing is ever resampled.
+
+    Args:
+        prediction: Any axis order and direction.
+        reference: Any axis order and direction.
+        max_displacement_voxels: Largest accepted distance of matching grid corners.
+
+    Returns:
+        Views of prediction and reference with matching voxels, and how far their corners lie
+        apart, in voxels.
+
+    Raises:
+        GeometryError: If the grids differ by more.
+    """
+    # As stored first: it needs no decision about axes, which near 45 degrees hangs on rounding.
+    stored_offset = _offset_voxels(prediction, reference)
+    if stored_offset is not None and stored_offset <= max_displacement_voxels:
+        return prediction, reference, stored_offset
+    prediction, reference = to_ras(prediction), to_ras(reference)
+    offset = _offset_voxels(prediction, reference)
+    if offset is None:
+        raise GeometryError(
+            f"the prediction has {_times(prediction)} voxels, the reference {_times(reference)} "
+            "(along R, A, S)",
+            fix=_FIX_GRID,
+        )
+    if offset > max_displacement_voxels:
+        offset_mm = offset * min(reference.geometry.spacing_mm)
+        raise GeometryError(
+            f"the prediction lies {offset_mm:.4g} mm ({offset:.3g} voxels) off the reference; "
+            f"accepted are {max_displacement_voxels:g} voxels",
+            fix=_FIX_GRID,
+        )
+    return prediction, reference, offset
+
+
+def class_indices(volume: Volume, task: Task, *, role: str) -> UInt[np.ndarray, "i j k"]:
+    """Turn label values into class indices, or say what kind of file this is instead.
+
+    Args:
+        volume: Label values as in the file, shape (i, j, k).
+        task: Says which value is which class.
+        role: "prediction" or "reference", for the message.
+
+    Returns:
+        Class indices, 0 for background.
+
+    Raises:
+        DataError: If there are values the task does not declare, or no whole numbers.
+    """
+    if volume.array.ndim != 3:
+        raise DataError(
+            f"the {role} has {volume.array.shape[0]} channels; a label map has one",
+            fix="save one class value per voxel: the index of the highest channel",
+        )
+    try:
+        return map_label_values(volume.array, task)
+    except DataError as error:
+        raise _explained(error, volume.array, task, role) from None
+
+
+def voxel_ml(volume: Volume) -> float:
+    """Volume of one voxel in ml, also right for sheared grids."""
+    return abs(float(np.linalg.det(volume.affine[:3, :3]))) / MM3_PER_ML
+
+
+_FIX_GRID = (
+    "score predictions on the grid of the label files; check that the tool that wrote them kept "
+    "shape, spacing, direction and origin"
+)
+
+
+def _offset_voxels(prediction: Volume, reference: Volume) -> float | None:
+    """Largest corner distance in voxels of the reference, None if the shapes differ."""
+    if prediction.shape != reference.shape:
+        return None
+    return corner_displacement_voxels(reference.geometry, prediction.geometry)
+
+
+def _times(volume: Volume) -> str:
+    return "x".join(str(n) for n in volume.shape)
+
+
+def _explained(
+    error: DataError, array: Shaped[np.ndarray, "i j k"], task: Task, role: str
+) -> DataError:
+    """The same refusal with what the values look like and what to do about it."""
+    declared = ", ".join(str(v) for v in sorted(task.declared_values))
+    if array.dtype.kind == "f":
+        problem = _float_problem(array)
+        if problem is not None:
+            return DataError(f"the {role} {problem[0]}", fix=problem[1])
+    values = np.unique(array)
+    shown = ", ".join(f"{v:g}" for v in values[:8]) + (" ..." if values.size > 8 else "")
+    message = f"the {role} holds the values {shown}; declared are {declared}"
+    if values.size == 2 and values[0] == 0:
+        foreground = [v for c in task.classes for v in c.source_values]
+        if len(foreground) == 1:
+            fix = f"write {foreground[0]} instead of {values[1]:g} for '{task.classes[0].name}'"
+        else:
+            fix = f"this looks like a mask saved as 0/{values[1]:g}; write the value of its class"
+        return DataError(message, fix=fix)
+    return DataError(
+        message, fix=error.fix or "declare the values in task.classes, or mend the file"
+    )
+
+
+def _float_problem(array: Shaped[np.ndarray, "i j k"]) -> tuple[str, str] | None:
+    """What is wrong with a map of fractions, and the fix; None if its values are whole."""
+    if not np.all(np.isfinite(array)):
+        return "holds NaN or infinite values", "write a label map of whole numbers"
+    if not np.any(np.abs(array - np.rint(array)) > _INTEGER_TOLERANCE):
+        return None
+    low, high = float(array.min()), float(array.max())
+    if low >= 0 and high <= 1:
+        return (
+            "holds fractions between 0 and 1, as probabilities do",
+            "save labels, not probabilities: the class with the highest probability per voxel",
+        )
+    return (
+        f"holds values that are not whole numbers (range {low:.4g} to {high:.4g})",
+        "save whole numbers; if it was resampled, use nearest neighbour or resample per class",
+    )

@@ -1,0 +1,163 @@
+"""Predict every image of a folder: the table of contents of the stage."""
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.artifacts import PredictionRecord, Predictions, SourceStamp, read_artifact
+from pipeline.core.errors import MissingInputError, VoxlineError
+from pipeline.core.log import progress_bar
+from pipeline.core.parallel import available_cores
+from pipeline.core.tracker import Tracker
+from pipeline.core.workspace import write_json
+from pipeline.infer.config import InferConfig
+from pipeline.infer.predict import on_native_grid, predict_ras
+from pipeline.io.channels import load_image
+from pipeline.io.discover import CaseFiles, DatasetFolder
+from pipeline.io.nifti import write_nifti
+from pipeline.io.store import array_hash
+from pipeline.models.checkpoint import Model, load_model
+
+logger = logging.getLogger(__name__)
+
+
+def infer(
+    config: InferConfig, model_file: Path, folder: DatasetFolder, out_dir: Path, tracker: Tracker
+) -> Predictions:
+    """Predict every case; one that fails is named and does not stop the others.
+
+    Cases predicted before by the same model from the same files are not predicted again.
+
+    Args:
+        config: Device and windows.
+        model_file: Written by the train stage.
+        folder: Images to predict.
+        out_dir: Gets predictions/<case_id>.nii.gz and predictions.json.
+        tracker: Gets counts and cost.
+
+    Returns:
+        One record per case.
+
+    Raises:
+        CheckpointError: If the model cannot be read.
+    """
+    if not torch.cuda.is_available():
+        torch.set_num_threads(available_cores())
+    model = load_model(model_file, _device(config))
+    known = _known(out_dir, model)
+    records: list[PredictionRecord] = []
+    with progress_bar("predict", len(folder.cases)) as bar:
+        for case in folder.cases:
+            record = _still_valid(known.get(case.case_id), case, folder, out_dir)
+            records.append(record or _predict(model, case, folder, out_dir, config))
+            predictions = Predictions(
+                dataset_name=folder.name,
+                model_file=str(model_file),
+                model_digest=model.digest,
+                cases=tuple(records),
+            )
+            write_json(out_dir / "predictions.json", predictions)
+            bar.advance(1, case.case_id)
+    _report(predictions, known, tracker)
+    return predictions
+
+
+def _device(config: InferConfig) -> torch.device:
+    has_gpu = torch.cuda.is_available()
+    if config.device == "cuda" and not has_gpu:
+        raise MissingInputError(
+            "no CUDA GPU is usable here", where="infer.device", fix="use --device cpu"
+        )
+    return torch.device("cuda" if has_gpu and config.device != "cpu" else "cpu")
+
+
+def _known(out_dir: Path, model: Model) -> dict[str, PredictionRecord]:
+    """Records of an earlier run of the same model."""
+    file = out_dir / "predictions.json"
+    if not file.is_file():
+        return {}
+    earlier = read_artifact(file, Predictions, made_by="infer")
+    if earlier.model_digest != model.digest:
+        return {}
+    return {r.case_id: r for r in earlier.cases if r.status == "done"}
+
+
+def _still_valid(
+    record: PredictionRecord | None, case: CaseFiles, folder: DatasetFolder, out_dir: Path
+) -> PredictionRecord | None:
+    if record is None or record.file is None or record.sources != _stamps(case.images, folder):
+        return None
+    return record if (out_dir / "predictions" / record.file).is_file() else None
+
+
+def _stamps(files: Sequence[Path], folder: DatasetFolder) -> tuple[SourceStamp, ...]:
+    stamps = []
+    for file in files:
+        status = file.stat()
+        stamps.append(
+            SourceStamp(
+                file=file.relative_to(folder.root).as_posix(),
+                n_bytes=status.st_size,
+                modified_ns=status.st_mtime_ns,
+            )
+        )
+    return tuple(stamps)
+
+
+def _predict(
+    model: Model, case: CaseFiles, folder: DatasetFolder, out_dir: Path, config: InferConfig
+) -> PredictionRecord:
+    started_s = time.monotonic()
+    name = f"{case.case_id}.nii.gz"
+    try:
+        image = load_image(case.images, root=folder.root)
+        label = predict_ras(
+            model, image.volume, overlap=config.overlap, window_batch=config.window_batch
+        )
+        write_nifti(
+            out_dir / "predictions" / name,
+            on_native_grid(label, image.native, model.info.task),
+            like=image.facts,
+        )
+    except VoxlineError as error:
+        return PredictionRecord(
+            case_id=case.case_id, status="failed", message=error.what, fix=error.fix
+        )
+    counts = np.bincount(label.array.reshape(-1), minlength=len(model.info.task.classes) + 1)
+    return PredictionRecord(
+        case_id=case.case_id,
+        status="done",
+        file=name,
+        seconds=round(time.monotonic() - started_s, 3),
+        n_class_voxels=tuple(int(n) for n in counts[1:]),
+        seen_in_training=array_hash(image.volume.array) in model.info.training_images,
+        sources=_stamps(case.images, folder),
+    )
+
+
+def _report(predictions: Predictions, known: dict[str, PredictionRecord], tracker: Tracker) -> None:
+    done = [r for r in predictions.cases if r.status == "done"]
+    failed = [r for r in predictions.cases if r.status == "failed"]
+    seen = [r.case_id for r in done if r.seen_in_training]
+    n_kept = len([r for r in done if known.get(r.case_id) == r])
+    logger.info("predicted %d cases, kept %d, failed %d", len(done) - n_kept, n_kept, len(failed))
+    for record in failed:
+        logger.error("failed: %s: %s (fix: %s)", record.case_id, record.message, record.fix)
+    if seen:
+        logger.warning(
+            "%d of %d cases were trained on, their scores will flatter the model: %s",
+            len(seen),
+            len(done),
+            ", ".join(seen[:5]),
+        )
+    metrics = {
+        "infer/n_cases": len(done),
+        "infer/n_failed": len(failed),
+        "infer/n_seen_in_training": len(seen),
+        "infer/seconds_per_case": sum(r.seconds or 0.0 for r in done) / max(1, len(done)),
+    }
+    tracker.log_metrics(metrics, headline=False)

@@ -1,0 +1,147 @@
+"""Model and training-state files; loading them never executes a pickle."""
+
+import hashlib
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.artifacts import ModelInfo
+from pipeline.core.config import validate_config
+from pipeline.core.errors import CheckpointError, ConfigError
+from pipeline.core.workspace import atomic_write
+from pipeline.models.networks import build_network
+
+MODEL_FORMAT = "voxline-model-1"
+STATE_FORMAT = "voxline-state-1"
+# What torch.load raises for text, truncated and foreign files.
+_DAMAGED = (
+    RuntimeError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    EOFError,
+    ValueError,
+    KeyError,
+    AttributeError,
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network with everything needed to use it."""
+
+    network: nn.Module
+    info: ModelInfo
+    digest: str
+
+
+def save_model(file: Path, weights: Mapping[str, Tensor], info: ModelInfo) -> None:
+    """Write a model file atomically.
+
+    Args:
+        file: Target; an existing file survives any failure.
+        weights: State dict of the network.
+        info: Preprocessing, plan, classes and origin.
+
+    Raises:
+        CheckpointError: If the disk is full or cannot be written.
+    """
+    _save(file, {"format": MODEL_FORMAT, "weights": dict(weights), "info": info.model_dump_json()})
+
+
+def load_model(file: Path, device: torch.device) -> Model:
+    """Read a model file and build its network in evaluation mode.
+
+    Args:
+        file: Written by `save_model`.
+        device: Where the network shall live.
+
+    Returns:
+        The model.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or not a Voxline model.
+    """
+    content, digest = _load(file, MODEL_FORMAT, device)
+    info = read_info(content["info"], file)
+    network = build_network(info.plan.network)
+    try:
+        network.load_state_dict(content["weights"])
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the weights do not fit the network of the plan: {error}", where=str(file)
+        ) from None
+    return Model(network.to(device).eval(), info, digest)
+
+
+def read_info(text: str, file: Path) -> ModelInfo:
+    """Validate the model description stored beside the weights."""
+    try:
+        return validate_config(ModelInfo, json.loads(text), str(file))
+    except (ConfigError, ValueError) as error:
+        raise CheckpointError(
+            f"the model description is not valid: {error}",
+            where=str(file),
+            fix="use a model written by this version of Voxline",
+        ) from None
+
+
+def save_state(file: Path, state: Mapping[str, Any]) -> None:
+    """Write the training state atomically; plain tensors, numbers and strings only."""
+    _save(file, {"format": STATE_FORMAT, **state})
+
+
+def load_state(file: Path, device: torch.device) -> dict[str, Any]:
+    """Read a training state written by `save_state`.
+
+    Raises:
+        CheckpointError: If the file is damaged or is not a training state.
+    """
+    return _load(file, STATE_FORMAT, device)[0]
+
+
+def _save(file: Path, content: Mapping[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    try:
+        with atomic_write(file) as stream:
+            stream.write(buffer.getbuffer())
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write the checkpoint: {error.strerror or error}",
+            where=str(file),
+            fix="free disk space and run the same command again; the previous checkpoint is intact",
+        ) from error
+
+
+def _load(file: Path, expected: str, device: torch.device) -> tuple[dict[str, Any], str]:
+    fix = "give the best.pt of a train folder, for example runs/demo/train/fold_0/best.pt"
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot read the checkpoint: {error.strerror}", where=str(file), fix=fix
+        ) from None
+    try:
+        content = torch.load(io.BytesIO(raw), map_location=device, weights_only=True)
+    except (
+        RuntimeError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        EOFError,
+        ValueError,
+        KeyError,
+    ):
+        raise CheckpointError(
+            "not a checkpoint, or a damaged one", where=str(file), fix=fix
+        ) from None
+    if not isinstance(content, dict) or content.get("format") != expected:
+        raise CheckpointError(f"not a {expected} file", where=str(file), fix=fix)
+    return content, hashlib.sha256(raw).hexdigest()[:16]

@@ -1,0 +1,431 @@
+"""Runs stages: what is missing first, with logs, tracking and a record of how it went."""
+
+import json
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from importlib.metadata import distributions
+from pathlib import Path
+
+from pipeline.artifacts import (
+    DatasetManifest,
+    Findings,
+    ModelCard,
+    Predictions,
+    Summary,
+    read_artifact,
+)
+from pipeline.core.config import StrictModel, dump_yaml
+from pipeline.core.errors import (
+    EXIT_DATA_ERRORS,
+    EXIT_DONE,
+    EXIT_WARNINGS,
+    MissingInputError,
+    UsageError,
+)
+from pipeline.core.log import JsonLinesHandler
+from pipeline.core.tracker import Tracker
+from pipeline.core.workspace import Workspace, write_json, write_text
+from pipeline.experiment import Experiment, experiment_schema, load_experiment
+from pipeline.tracking.session import open_tracker
+
+logger = logging.getLogger(__name__)
+
+RUNS_DIR = Path("runs")
+# Remembers the work folder trained last, so that `make evaluate DATA=...` finds its model.
+LAST_TRAINED = ".last_trained"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.
+
+    Args:
+        data: Dataset folder, if given.
+        work: Work folder, if given or implied by the data.
+        experiment: Validated configuration.
+    """
+
+    data: Path | None
+    work: Path | None
+    experiment: Experiment
+
+    @property
+    def workspace(self) -> Workspace:
+        """The work folder.
+
+        Raises:
+            UsageError: If neither a dataset nor a work folder was given.
+        """
+        if self.work is None:
+            raise UsageError(
+                "no dataset and no work folder given",
+                where="command line",
+                fix="add --data FOLDER (or make ... DATA=FOLDER)",
+            )
+        return Workspace(self.work)
+
+
+def make_request(
+    data: Path | None, work: Path | None, config: Path | None, overrides: Sequence[str]
+) -> Request:
+    """Validate a command line; nothing is created yet.
+
+    Raises:
+        ConfigError: If the configuration is not understood.
+        UsageError: If the dataset folder does not exist.
+    """
+    experiment = load_experiment(config, overrides)
+    if data is not None and not data.is_dir():
+        raise UsageError(
+            "there is no such dataset folder",
+            where=str(data),
+            fix="check the path given as --data (or DATA=)",
+        )
+    if work is None and data is not None:
+        work = RUNS_DIR / data.resolve().name
+    return Request(
+        data.resolve() if data is not None else None,
+        work.resolve() if work is not None else None,
+        experiment,
+    )
+
+
+# --- the commands ---------------------------------------------------------------------------------
+
+
+def run_ingest(request: Request) -> int:
+    """Ingest a dataset folder."""
+    manifest = _ingest(request)
+    n_failed = len(manifest.cases) - len(manifest.ready_cases)
+    return EXIT_DATA_ERRORS if n_failed or manifest.problems else EXIT_DONE
+
+
+def run_audit(request: Request) -> int:
+    """Audit a dataset, ingesting it first where needed."""
+    if request.data is not None:
+        _ingest(request)
+    findings = _audit(request)
+    statuses = {"clean": EXIT_DONE, "warnings": EXIT_WARNINGS, "errors": EXIT_DATA_ERRORS}
+    return statuses[findings.verdict]
+
+
+def run_train(request: Request) -> int:
+    """Train, after whatever stage is missing or stale."""
+    workspace = request.workspace
+    if request.data is not None:
+        _ingest(request)
+    _audit_if_stale(request)
+    # torch takes seconds to import: only from here on is it needed.
+    from pipeline.train.report import show_result
+    from pipeline.train.select import select_training
+    from pipeline.train.stage import train
+
+    training = select_training(request.experiment.train, workspace)
+    is_another = training.status == "new" and _has_training(workspace)
+    name = _run_name(request, training.plan.learning_rate)
+    with _stage(request, "train", run_name=name, new_parent=is_another) as tracker:
+        _log_dataset(workspace, tracker, "train")
+        result = train(training, workspace, tracker)
+        _describe(tracker, result.card)
+    _remember_trained(workspace)
+    show_result(result.card, result.model_file)
+    return EXIT_DONE
+
+
+def run_infer(request: Request, model: Path | None) -> int:
+    """Predict a folder of images."""
+    predictions = _infer(request, model)
+    has_failed = any(case.status == "failed" for case in predictions.cases)
+    return EXIT_DATA_ERRORS if has_failed else EXIT_DONE
+
+
+def run_evaluate(request: Request, model: Path | None) -> int:
+    """Predict a labelled folder and score the predictions."""
+    from pipeline.evaluate.stage import EvaluationInput, evaluate
+    from pipeline.io.discover import discover
+
+    request = _with_trained_work(request)
+    predictions = _infer(request, model)
+    folder = discover(_needed_data(request))
+    out_dir = request.workspace.evaluate_dir(folder.name)
+    infer_dir = request.workspace.infer_dir(folder.name)
+    given = EvaluationInput(
+        dataset_name=folder.name,
+        prediction_dir=infer_dir / "predictions",
+        references={c.case_id: c.label for c in folder.cases if c.label is not None},
+        images={c.case_id: c.images[0] for c in folder.cases},
+        task=_model_task(request, model),
+        seen_in_training=tuple(c.case_id for c in predictions.cases if c.seen_in_training),
+    )
+    with _stage(request, "evaluate", folder=out_dir) as tracker:
+        summary = evaluate(request.experiment.evaluate, given, out_dir, tracker)
+    return _score_status(summary)
+
+
+def run_score(request: Request, pred: Path | None, ref: Path | None) -> int:
+    """Score predictions of any origin against a folder of reference labels."""
+    from pipeline.evaluate.stage import evaluate, input_from_folders
+
+    if pred is None or ref is None:
+        raise UsageError(
+            "scoring given predictions needs both folders",
+            where="command line",
+            fix="give --pred FOLDER and --ref FOLDER (make evaluate PRED=... REF=...)",
+        )
+    given = input_from_folders(pred.resolve(), ref.resolve())
+    work = request.work or (RUNS_DIR / "scores").resolve()
+    request = Request(request.data, work, request.experiment)
+    out_dir = request.workspace.evaluate_dir(given.dataset_name)
+    with _stage(request, "evaluate", folder=out_dir, run_name=f"scores-{pred.name}") as tracker:
+        summary = evaluate(request.experiment.evaluate, given, out_dir, tracker)
+    return _score_status(summary)
+
+
+def run_ui(work: Path, port: int, *, open_browser: bool) -> int:
+    """Serve the MLflow UI until interrupted."""
+    from pipeline.tracking.ui import serve_ui
+
+    return serve_ui(work, port, open_browser=open_browser)
+
+
+def print_schema() -> int:
+    """Write the JSON schema of experiment files to stdout."""
+    sys.stdout.write(experiment_schema())
+    return EXIT_DONE
+
+
+# --- one stage each -------------------------------------------------------------------------------
+
+
+def _ingest(request: Request) -> DatasetManifest:
+    from pipeline.ingest.stage import ingest
+
+    experiment = request.experiment
+    with _stage(request, "ingest") as tracker:
+        return ingest(
+            experiment.ingest, experiment.task, _needed_data(request), request.workspace, tracker
+        )
+
+
+def _audit(request: Request) -> Findings:
+    from pipeline.audit.stage import audit
+
+    with _stage(request, "audit", key=_audit_key(request)) as tracker:
+        return audit(request.experiment.audit, request.workspace, tracker)
+
+
+def _audit_if_stale(request: Request) -> None:
+    result_file = request.workspace.stage_dir("audit") / "result.json"
+    if not request.workspace.findings_file.is_file():
+        reason = "there is no audit of these data yet"
+    elif _result_key(result_file) != _audit_key(request):
+        reason = "data or audit settings changed since the last audit"
+    else:
+        logger.info("audit is up to date")
+        return
+    logger.info("audit runs first: %s", reason)
+    _audit(request)
+
+
+def _infer(request: Request, model: Path | None) -> Predictions:
+    from pipeline.infer.stage import infer
+    from pipeline.io.discover import discover
+
+    request = _with_trained_work(request)
+    model_file = model or _find_model(request.workspace, request.experiment)
+    folder = discover(_needed_data(request))
+    out_dir = request.workspace.infer_dir(folder.name)
+    with _stage(request, "infer", folder=out_dir) as tracker:
+        return infer(request.experiment.infer, model_file, folder, out_dir, tracker)
+
+
+# --- around a stage -------------------------------------------------------------------------------
+
+
+class StageResult(StrictModel):
+    """`result.json`: how a stage ended."""
+
+    stage: str
+    status: str
+    key: str
+    started_at: str
+    elapsed_s: float
+    message: str = ""
+
+
+@contextmanager
+def _stage(  # keyword-only, each with a default
+    request: Request,
+    name: str,
+    *,
+    folder: Path | None = None,
+    key: str = "",
+    run_name: str | None = None,
+    new_parent: bool = False,
+) -> Iterator[Tracker]:
+    """Logs, snapshots, tracking and result file around a stage."""
+    workspace = request.workspace
+    folder = folder or workspace.stage_dir(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = JsonLinesHandler(folder / "run.log.jsonl", name)
+    logging.getLogger("pipeline").addHandler(handler)
+    write_text(folder / "config.resolved.yaml", dump_yaml(request.experiment))
+    write_text(folder / "environment.json", json.dumps(_environment(), indent=1) + "\n")
+    started_at, started_s = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    status, message = "failed", ""
+    try:
+        with open_tracker(
+            request.experiment.tracking,
+            workspace,
+            stage=name,
+            run_name=run_name,
+            new_parent=new_parent,
+        ) as tracker:
+            tracker.log_file(folder / "config.resolved.yaml", headline=name == "train")
+            tracker.log_file(folder / "environment.json")
+            yield tracker
+        status = "done"
+    except BaseException as error:
+        message = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        result = StageResult(
+            stage=name,
+            status=status,
+            key=key if status == "done" else "",
+            started_at=started_at,
+            elapsed_s=round(time.monotonic() - started_s, 3),
+            message=message,
+        )
+        write_json(folder / "result.json", result)
+        logging.getLogger("pipeline").removeHandler(handler)
+        handler.close()
+
+
+def _environment() -> dict[str, object]:
+    """Versions and machine; no user or host names, no paths."""
+    names = ("monai", "torch", "nibabel", "SimpleITK", "mlflow", "pydantic", "numpy", "scipy")
+    versions = {d.name: d.version for d in distributions() if d.name in (*names, "voxline")}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "n_cores": os.cpu_count(),
+        "packages": dict(sorted(versions.items())),
+    }
+
+
+# --- small questions ------------------------------------------------------------------------------
+
+
+def _needed_data(request: Request) -> Path:
+    if request.data is None:
+        raise UsageError(
+            "no dataset folder given",
+            where="command line",
+            fix="add --data FOLDER (or make ... DATA=FOLDER)",
+        )
+    return request.data
+
+
+def _audit_key(request: Request) -> str:
+    manifest = read_artifact(request.workspace.dataset_file, DatasetManifest, made_by="ingest")
+    facts = manifest.model_dump_json(exclude={"root"})
+    text = facts + request.experiment.audit.model_dump_json()
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _result_key(file: Path) -> str:
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["key"])
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def _has_training(workspace: Workspace) -> bool:
+    return any(workspace.stage_dir("train").glob("**/last.pt"))
+
+
+def _run_name(request: Request, rate: float) -> str:
+    """What differs between runs comes first: the UI cuts names after about 15 characters."""
+    train = request.experiment.train
+    if train.steps is not None:
+        length = f"{train.steps}steps"
+    elif train.epochs is not None:
+        length = f"{train.epochs:g}ep"
+    else:
+        length = f"{train.budget_minutes:g}min" if train.budget_minutes else "auto"
+    parts = (train.loss.kind, length, f"lr{rate:g}", f"f{train.fold}", f"s{train.seed}")
+    return f"{'-'.join(parts)}-{request.workspace.root.name}"
+
+
+def _log_dataset(workspace: Workspace, tracker: Tracker, context: str) -> None:
+    manifest = read_artifact(workspace.dataset_file, DatasetManifest, made_by="ingest")
+    tracker.log_dataset(name=manifest.name, digest=manifest.digest, context=context)
+
+
+def _describe(tracker: Tracker, card: ModelCard) -> None:
+    """The result in words, shown on the run's page."""
+    tracker.log_metrics({"cost/training_min": card.training_minutes, "cost/n_steps": card.n_steps})
+    if card.validation is None or card.validation.mean_foreground_dice is None:
+        text = f"Trained on all {card.info.plan.n_train_cases} cases; no cases were held out."
+    else:
+        per_class = ", ".join(
+            f"{name} {c.dice.mean:.3f} (n={c.dice.n})"
+            for name, c in card.validation.classes.items()
+            if c.dice.mean is not None
+        )
+        text = (
+            f"**Mean foreground Dice {card.validation.mean_foreground_dice:.4f}** on "
+            f"{card.validation.n_cases} held-out cases of fold {card.info.fold} after "
+            f"{card.training_minutes:.1f} min: {per_class}."
+        )
+    tracker.set_tags({"description": text})
+
+
+def _remember_trained(workspace: Workspace) -> None:
+    write_text(workspace.root.parent / LAST_TRAINED, workspace.root.name + "\n")
+
+
+def _with_trained_work(request: Request) -> Request:
+    """Without a work folder of its own a dataset is predicted by the model trained last."""
+    if request.work is not None and _models(Workspace(request.work)):
+        return request
+    pointer = RUNS_DIR / LAST_TRAINED
+    if not pointer.is_file():
+        return request
+    work = (RUNS_DIR / pointer.read_text(encoding="utf-8").strip()).resolve()
+    logger.info("using the work folder trained last: %s", work)
+    return Request(request.data, work, request.experiment)
+
+
+def _models(workspace: Workspace) -> Mapping[str, Path]:
+    files = sorted(workspace.stage_dir("train").glob("fold_*/best.pt"))
+    return {file.parent.name.removeprefix("fold_"): file for file in files}
+
+
+def _find_model(workspace: Workspace, experiment: Experiment) -> Path:
+    models = _models(workspace)
+    if not models:
+        raise MissingInputError(
+            "there is no trained model in the work folder",
+            where=str(workspace.root),
+            fix="run 'voxline train' first, or give --work or --model",
+        )
+    # A model of all cases has seen the most; then the fold that is configured.
+    for fold in ("all", experiment.train.fold, *models):
+        if fold in models:
+            logger.info("model: %s", models[fold])
+            return models[fold]
+    raise MissingInputError("no model found", where=str(workspace.root))
+
+
+def _score_status(summary: Summary) -> int:
+    return EXIT_DATA_ERRORS if summary.failed_cases else EXIT_DONE

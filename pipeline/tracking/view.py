@@ -1,0 +1,114 @@
+"""How the runs look in MLflow's UI: colors, columns, and the link that shows them.
+
+The tags used here are not documented by MLflow; a test opens the real UI to see that they work.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from mlflow.entities import Run, ViewType
+
+from pipeline.tracking.names import COLOR_TAG, HEADLINE_TAG, PIPELINE, STAGE_TAG
+from pipeline.tracking.store import Store
+
+VIEW_KEY = "voxline"
+
+_VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
+_N_RUNS_LOOKED_AT = 200
+_MAX_METRIC_COLUMNS = 8
+_GROUPS = ("test", "val", "cost", "audit")
+_MAX_PARAM_COLUMNS = 5
+
+# Okabe and Ito's colors, which color-blind people can tell apart, and darker sisters of them.
+_PALETTE = (
+    *("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c6d00", "#5d3a9b"),
+    *("#004c78", "#005c44", "#8a3c00", "#8f4a70", "#1a85ff", "#d41159", "#4b0092", "#6b8e23"),
+)
+
+
+def parent_runs(store: Store) -> list[Run]:
+    """List the runs that people compare, newest first, at most 200 of them."""
+    return list(
+        store.client.search_runs(
+            [store.experiment_id],
+            filter_string=f"tags.{STAGE_TAG} = '{PIPELINE}'",
+            run_view_type=ViewType.ACTIVE_ONLY,
+            max_results=_N_RUNS_LOOKED_AT,
+            order_by=["attributes.start_time DESC"],
+        )
+    )
+
+
+def free_color(store: Store) -> str:
+    """Choose the color that the fewest runs have, as #rrggbb."""
+    used = Counter(run.data.tags.get(COLOR_TAG) for run in parent_runs(store))
+    return min(_PALETTE, key=lambda color: (used[color], _PALETTE.index(color)))
+
+
+def refresh_view(store: Store) -> None:
+    """Save the view of the runs table: parents only, headline numbers, and knobs that differ."""
+    runs = parent_runs(store)
+    if runs:
+        value = saved_view(_headlines(runs), _differing_params(runs))
+        store.client.set_experiment_tag(store.experiment_id, _VIEW_TAG, value)
+
+
+def saved_view(metrics: Sequence[str], params: Sequence[str]) -> str:
+    """Write the state of the runs table as MLflow's UI reads it.
+
+    Args:
+        metrics: Metric columns, most important first.
+        params: Parameter columns, most important first.
+
+    Returns:
+        JSON text.
+    """
+    columns = [
+        "attributes.`Dataset`",
+        *(f"params.`{name}`" for name in params[:_MAX_PARAM_COLUMNS]),
+        *(f"metrics.`{name}`" for name in metrics[:_MAX_METRIC_COLUMNS]),
+    ]
+    state = {
+        "searchFilter": f"tags.{STAGE_TAG} = '{PIPELINE}'",
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": False,
+        "selectedColumns": columns,
+    }
+    return json.dumps(state)
+
+
+def runs_link(address: str, experiment_id: str) -> str:
+    """Link to the runs table; MLflow's bare address opens a page without runs.
+
+    Args:
+        address: Of the server, such as http://127.0.0.1:5000.
+        experiment_id: Which runs.
+
+    Returns:
+        A URL for a browser.
+    """
+    return (
+        f"{address.rstrip('/')}/#/experiments/{experiment_id}/runs"
+        f"?workflowType=machine_learning&viewStateShareKey={VIEW_KEY}"
+    )
+
+
+def _headlines(runs: Iterable[Run]) -> list[str]:
+    names: Counter[str] = Counter()
+    for run in runs:
+        try:
+            names.update(json.loads(run.data.tags.get(HEADLINE_TAG, "[]")))
+        except (ValueError, TypeError):
+            continue
+    # Results before what explains them; within a group, as they were recorded.
+    rank = {group: n for n, group in enumerate(_GROUPS)}
+    return sorted(names, key=lambda name: (rank.get(name.split("/")[0], len(rank)), -names[name]))
+
+
+def _differing_params(runs: Sequence[Run]) -> list[str]:
+    names = dict.fromkeys(name for run in runs for name in run.data.params)
+    values = {name: {run.data.params.get(name) for run in runs} for name in names}
+    differing = [name for name in names if len(values[name]) > 1]
+    # With one run nothing differs yet; its first knobs are better than none.
+    return differing or list(names)

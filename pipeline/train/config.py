@@ -1,0 +1,114 @@
+"""Knobs of the train stage. Everything left at null is planned from the data and the device."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from pipeline.core.config import StrictModel
+from pipeline.transforms.config import AugmentationConfig
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+# YAML reads 0 as a number; both ways of writing a fold are accepted.
+FoldName = Annotated[
+    Literal["0", "1", "2", "3", "4", "all"],
+    BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
+]
+Size3 = tuple[int, int, int]
+
+
+class LossConfig(StrictModel):
+    """What training minimizes."""
+
+    kind: Literal["dice_ce", "dice"] = Field(
+        default="dice_ce", description="Dice with cross-entropy, or Dice alone"
+    )
+    dice_weight: float = Field(default=1.0, gt=0, description="factor of the Dice term")
+    ce_weight: float = Field(default=1.0, ge=0, description="factor of cross-entropy (dice_ce)")
+
+
+class OptimizerConfig(StrictModel):
+    """How weights move."""
+
+    kind: Literal["adamw", "sgd"] = Field(default="adamw", description="AdamW or Nesterov SGD")
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="peak learning rate; null: planned"
+    )
+    weight_decay: float = Field(default=1e-4, ge=0, description="decoupled (adamw) or L2 (sgd)")
+    momentum: float = Field(default=0.99, ge=0, lt=1, description="sgd only")
+    warmup_fraction: float = Field(
+        default=0.1, ge=0, lt=1, description="share of training with rising learning rate"
+    )
+    schedule: Literal["cosine", "poly"] = Field(
+        default="cosine", description="how the learning rate falls to zero after warm-up"
+    )
+    clip_norm: float = Field(
+        default=12.0, gt=0, description="largest gradient norm (12 as in nnU-Net)"
+    )
+
+
+class NetworkConfig(StrictModel):
+    """Which network; sizes left at null are planned."""
+
+    kind: Literal["dynunet", "unet"] = Field(default="dynunet", description="MONAI architecture")
+    base_features: int | None = Field(
+        default=None, ge=4, description="channels at full resolution, doubled per level"
+    )
+    max_features: int | None = Field(default=None, ge=4, description="most channels at any level")
+
+
+class TrainConfig(StrictModel):
+    """Planning, optimization and safety of one training."""
+
+    fold: FoldName = Field(default="0", description="validation fold; all trains on every case")
+    device: DeviceName = Field(default="auto", description="auto takes a GPU when there is one")
+    seed: int = Field(default=0, ge=0, description="seed of weights, batches and augmentation")
+    budget_minutes: float | None = Field(
+        default=None, gt=0, description="wall-clock training time; the schedule fits itself to it"
+    )
+    epochs: float | None = Field(
+        default=None, gt=0, description="passes over the training cases, one patch per case"
+    )
+    steps: int | None = Field(default=None, ge=1, description="optimizer steps")
+    n_validations: int = Field(
+        default=20,
+        ge=1,
+        le=1000,
+        description="rounds; each ends with a validation and a checkpoint",
+    )
+    n_validation_cases: int | None = Field(
+        default=None,
+        ge=1,
+        description="cases per validation round; null: planned. The last uses all",
+    )
+    checkpoint_minutes: float = Field(
+        default=2.0, gt=0, description="longest time between two checkpoints"
+    )
+    spacing_mm: tuple[float, float, float] | None = Field(
+        default=None, description="target spacing along R, A, S; null: planned"
+    )
+    patch_size: Size3 | None = Field(default=None, description="voxels; null: planned")
+    batch_size: int | None = Field(default=None, ge=1, description="patches; null: planned")
+    foreground_fraction: float = Field(
+        default=1 / 3, ge=0, le=1, description="share of patches centred on a labelled voxel"
+    )
+    mirror_axes: tuple[int, ...] | None = Field(
+        default=None, description="axes of R A S to mirror in augmentation; null: planned"
+    )
+    ema_decay: float = Field(
+        default=0.998, ge=0, lt=1, description="decay of the averaged weights; 0 turns it off"
+    )
+    amp: bool = Field(default=True, description="mixed precision on a GPU; never on a CPU")
+    overlap: float = Field(default=0.5, ge=0, lt=1, description="window overlap in validation")
+    loss: LossConfig = Field(default_factory=LossConfig, description="loss")
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="optimizer")
+    network: NetworkConfig = Field(default_factory=NetworkConfig, description="network")
+    augmentation: AugmentationConfig = Field(
+        default_factory=AugmentationConfig, description="augmentation"
+    )
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainConfig":
+        given = [k for k in ("budget_minutes", "epochs", "steps") if getattr(self, k) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give one of budget_minutes, epochs and steps, not {given}")
+        return self

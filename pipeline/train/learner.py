@@ -1,0 +1,159 @@
+"""Network, averaged weights and optimizer: what one step changes and a checkpoint keeps."""
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.artifacts import Plan
+from pipeline.models.losses import LossParts, SegmentationLoss
+from pipeline.models.networks import build_network
+from pipeline.train.config import TrainConfig
+from pipeline.train.data import Batch
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step says about itself.
+
+    Args:
+        loss: Total loss.
+        dice_loss: Dice part, before its weight.
+        cross_entropy: Cross-entropy part, before its weight.
+        gradient_norm: Before clipping.
+        is_finite: False: the step was not taken, weights are as they were.
+    """
+
+    loss: float
+    dice_loss: float
+    cross_entropy: float
+    gradient_norm: float
+    is_finite: bool
+
+
+class Learner:
+    """Everything that learns.
+
+    Args:
+        plan: Network and learning rate.
+        config: Loss, optimizer, averaging, precision and seed.
+        device: Where to train.
+    """
+
+    def __init__(self, plan: Plan, config: TrainConfig, device: torch.device) -> None:
+        torch.manual_seed(config.seed)
+        self.network = build_network(plan.network).to(device)
+        self.averaged = copy.deepcopy(self.network).eval().requires_grad_(requires_grad=False)
+        self._loss = SegmentationLoss(
+            config.loss.kind,
+            dice_weight=config.loss.dice_weight,
+            ce_weight=config.loss.ce_weight,
+        ).to(device)
+        self._optimizer = _optimizer(self.network, plan.learning_rate, config)
+        self._config, self._device = config, device
+        self._n_updates = 0
+        self._amp_dtype = _amp_dtype(config, device)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=self._amp_dtype is torch.float16)
+
+    def step(self, batch: Batch, rate: float) -> StepResult:
+        """Take one optimization step.
+
+        Args:
+            batch: Patches and labels.
+            rate: Learning rate.
+
+        Returns:
+            The loss and whether the step was taken.
+        """
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.zero_grad(set_to_none=True)
+        parts = self._forward(batch)
+        torch.autograd.backward(self._scaler.scale(parts.total))
+        self._scaler.unscale_(self._optimizer)
+        norm = nn.utils.clip_grad_norm_(
+            self.network.parameters(), self._config.optimizer.clip_norm, foreach=True
+        )
+        loss, gradient_norm = float(parts.total.detach()), float(norm)
+        # With float16 an overflowing gradient is normal: the scaler skips it and lowers its scale.
+        is_finite = math.isfinite(loss) and (
+            math.isfinite(gradient_norm) or self._scaler.is_enabled()
+        )
+        if is_finite:
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+            self._average()
+        return StepResult(
+            loss, float(parts.dice), float(parts.cross_entropy), gradient_norm, is_finite
+        )
+
+    def _forward(self, batch: Batch) -> LossParts:
+        self.network.train()
+        with torch.autocast(
+            self._device.type,
+            dtype=self._amp_dtype or torch.bfloat16,
+            enabled=self._amp_dtype is not None,
+        ):
+            logits = self.network(batch.image)
+        return self._loss(logits, batch.label)
+
+    def _average(self) -> None:
+        """Move the averaged weights towards the present ones (exponential moving average)."""
+        self._n_updates += 1
+        # Early on the average must follow quickly, or it would remember the random start.
+        decay = min(self._config.ema_decay, self._n_updates / (10 + self._n_updates))
+        averaged = [p.data for p in self.averaged.parameters()]
+        present = [p.data for p in self.network.parameters()]
+        torch._foreach_lerp_(averaged, present, 1 - decay)
+        for kept, new in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
+            kept.copy_(new)
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on as if nothing had happened."""
+        return {
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "n_updates": self._n_updates,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over a state made by `state`."""
+        self.network.load_state_dict(state["network"])
+        self.averaged.load_state_dict(state["averaged"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._scaler.is_enabled():
+            self._scaler.load_state_dict(state["scaler"])
+        self._n_updates = int(state["n_updates"])
+
+    def weights(self) -> dict[str, Tensor]:
+        """Averaged weights on the CPU: what a model file holds."""
+        return {name: t.detach().cpu().clone() for name, t in self.averaged.state_dict().items()}
+
+
+def _optimizer(network: nn.Module, rate: float, config: TrainConfig) -> torch.optim.Optimizer:
+    chosen = config.optimizer
+    if chosen.kind == "sgd":
+        return torch.optim.SGD(
+            network.parameters(),
+            lr=rate,
+            momentum=chosen.momentum,
+            nesterov=chosen.momentum > 0,
+            weight_decay=chosen.weight_decay,
+            fused=True,
+        )
+    return torch.optim.AdamW(
+        network.parameters(), lr=rate, weight_decay=chosen.weight_decay, fused=True
+    )
+
+
+def _amp_dtype(config: TrainConfig, device: torch.device) -> torch.dtype | None:
+    """bfloat16 where the GPU has it, else float16; none on a CPU, where both are slower."""
+    if not config.amp or device.type != "cuda":
+        return None
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16

@@ -1,0 +1,372 @@
+"""The training loop: rounds of steps, each ending with a validation and a checkpoint."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import ModelInfo
+from pipeline.core.errors import InterruptedByUserError, TrainingError
+from pipeline.core.log import Bar, progress_bar
+from pipeline.core.tracker import Tracker
+from pipeline.core.workspace import atomic_write, write_text
+from pipeline.models.checkpoint import load_state, save_model, save_state
+from pipeline.train import schedule
+from pipeline.train.config import TrainConfig
+from pipeline.train.data import Batch, BatchSource
+from pipeline.train.learner import Learner, StepResult
+from pipeline.train.schedule import Pace
+from pipeline.train.validate import ValidationCase, Validator, pooled_dice
+
+logger = logging.getLogger(__name__)
+
+# Weight of the newest validation in the average that chooses the best checkpoint.
+SMOOTHING = 0.5
+# One odd batch is survived; two in a row mean that training has gone wrong.
+MAX_SKIPPED_IN_A_ROW = 1
+# Prediction pictures over the course of a training, the untrained network included.
+N_PICTURE_ROUNDS = 5
+N_PICTURE_CASES = 3
+# Share of training after which predicting nothing at all is no longer normal.
+BLANK_WARNING_PROGRESS = 0.3
+
+
+@dataclass
+class LoopState:
+    """Where training is; everything here is in the checkpoint.
+
+    Args:
+        pace: Rounds and progress.
+        step: Optimization steps done.
+        elapsed_s: Training time used, over all resumes, validations included.
+        step_s: Measured time of one step.
+        validation_s: Measured time of one validation round.
+        n_validation_cases: Cases per validation round.
+        sums: Sums of step results since the round began.
+        n_summed: Steps in the sums.
+        n_skipped: Steps skipped because of non-finite values.
+        skipped_in_a_row: The same, since the last good step.
+        smoothed_dice: Averaged pooled Dice, None before the first validation.
+        best_dice: Highest smoothed Dice so far, -1 before the first.
+        history: One row per round.
+        is_finished: All rounds are done.
+    """
+
+    pace: Pace
+    step: int = 0
+    elapsed_s: float = 0.0
+    step_s: float = 0.0
+    validation_s: float = 0.0
+    n_validation_cases: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    n_summed: int = 0
+    n_skipped: int = 0
+    skipped_in_a_row: int = 0
+    smoothed_dice: float | None = None
+    best_dice: float = -1.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    is_finished: bool = False
+
+
+@dataclass(frozen=True)
+class LoopParts:
+    """What the loop works with.
+
+    Args:
+        config: Length, checkpoints, safety.
+        info: Goes into every model file.
+        learner: Network and optimizer.
+        source: Batches.
+        validator: Whole-volume validation.
+        cases: Validation cases in a fixed random order; empty when training on all.
+        folder: Where checkpoints go.
+        run_key: Identifies data, plan and configuration; a checkpoint of another key is not ours.
+        tracker: Where curves and pictures go.
+    """
+
+    config: TrainConfig
+    info: ModelInfo
+    learner: Learner
+    source: BatchSource
+    validator: Validator
+    cases: Sequence[ValidationCase]
+    folder: Path
+    run_key: str
+    tracker: Tracker
+
+    @property
+    def last_file(self) -> Path:
+        """Training state to resume from."""
+        return self.folder / "last.pt"
+
+    @property
+    def best_file(self) -> Path:
+        """Model with the best validation so far."""
+        return self.folder / "best.pt"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Foreground classes."""
+        return self.info.task.class_names
+
+
+def run_loop(parts: LoopParts, should_stop: Callable[[], bool]) -> LoopState:
+    """Train to the end, from the last checkpoint if there is one.
+
+    Args:
+        parts: What to train, on what.
+        should_stop: Asked after every step.
+
+    Returns:
+        The final state.
+
+    Raises:
+        InterruptedByUserError: When asked to stop; the state is saved.
+        TrainingError: When loss or gradients stay non-finite; the last good state is saved.
+    """
+    state = _resume(parts) or _start(parts)
+    for row in state.history:
+        _report(parts, row)
+    clock = _Clock(state)
+    with progress_bar("train", 100, done=_percent(state)) as bar:
+        while not state.is_finished:
+            if state.step >= state.pace.end_step:
+                _begin_round(parts, state)
+            _run_steps(parts, state, clock, bar, should_stop)
+            _end_round(parts, state, clock)
+    return state
+
+
+class _Clock:
+    """Adds real time to the state; knows when the last checkpoint was."""
+
+    def __init__(self, state: LoopState) -> None:
+        self._state = state
+        self._now_s = self.saved_at_s = time.monotonic()
+
+    def tick(self) -> float:
+        """Seconds since the last tick, added to the state."""
+        now_s = time.monotonic()
+        passed_s, self._now_s = now_s - self._now_s, now_s
+        self._state.elapsed_s += passed_s
+        return passed_s
+
+
+def _resume(parts: LoopParts) -> LoopState | None:
+    if not parts.last_file.is_file():
+        return None
+    content = load_state(parts.last_file, parts.validator.device)
+    if content["run_key"] != parts.run_key:
+        raise TrainingError(
+            "the checkpoint belongs to another configuration or other data",
+            where=str(parts.last_file),
+            fix="give another --work folder",
+        )
+    parts.learner.restore(content["learner"])
+    values = json.loads(content["loop"])
+    state = LoopState(**{**values, "pace": Pace(**values["pace"])})
+    logger.info("resuming at step %d after %.1f min", state.step, state.elapsed_s / 60)
+    return state
+
+
+def _start(parts: LoopParts) -> LoopState:
+    total = schedule.fixed_steps(parts.config, parts.source.steps_per_epoch)
+    n_rounds = parts.config.n_validations
+    n_cases = min(len(parts.cases), parts.config.n_validation_cases or 16)
+    if total is not None:
+        state = LoopState(Pace(min(n_rounds, total)), n_validation_cases=n_cases)
+    else:
+        state = _calibrate(parts, n_rounds, n_cases)
+    _log_pictures(parts, state)
+    return state
+
+
+def _calibrate(parts: LoopParts, n_rounds: int, n_cases: int) -> LoopState:
+    """Measure a step and a validation on throw-away weights, and share out the time."""
+    started_s = time.monotonic()
+    probe = Learner(parts.info.plan, parts.config, parts.validator.device)
+    step_s = min(_timed(lambda: probe.step(parts.source.batch(0), 1e-4)) for _ in range(5))
+    case_s = 0.0
+    if parts.cases:
+        case_s = min(
+            _timed(lambda: parts.validator.score(probe.averaged, parts.cases[0])) for _ in range(2)
+        )
+        # A tenth of the time may go into watching: fewer cases first, then fewer rounds.
+        affordable = 0.1 * schedule.budget_seconds(parts.config) / max(case_s, 1e-6)
+        if parts.config.n_validation_cases is None:
+            n_cases = max(min(2, n_cases), min(n_cases, int(affordable / n_rounds)))
+        n_rounds = max(min(4, n_rounds), min(n_rounds, int(affordable / n_cases)))
+    # The probe drew from the global generator; the learner's weights were drawn before it.
+    state = LoopState(Pace(n_rounds), step_s=step_s, n_validation_cases=n_cases)
+    state.validation_s = case_s * n_cases
+    state.elapsed_s = time.monotonic() - started_s
+    return state
+
+
+def _timed(action: Callable[[], object]) -> float:
+    started_s = time.monotonic()
+    action()
+    return time.monotonic() - started_s
+
+
+def _begin_round(parts: LoopParts, state: LoopState) -> None:
+    total = schedule.fixed_steps(parts.config, parts.source.steps_per_epoch)
+    if total is not None:
+        n_steps = schedule.steps_of_round(state.pace, total)
+    else:
+        left_s = schedule.budget_seconds(parts.config) - state.elapsed_s
+        n_steps = schedule.steps_in_time(state.pace, left_s, state.step_s, state.validation_s)
+    schedule.begin_round(state.pace, state.step, n_steps)
+    state.sums, state.n_summed = {}, 0
+
+
+def _run_steps(
+    parts: LoopParts, state: LoopState, clock: _Clock, bar: Bar, should_stop: Callable[[], bool]
+) -> None:
+    peak, optimizer = parts.info.plan.learning_rate, parts.config.optimizer
+    round_s, round_first = 0.0, state.step
+    while state.step < state.pace.end_step:
+        before = _percent(state)
+        rate = schedule.learning_rate(state.pace.progress(state.step), peak, optimizer)
+        batch = parts.source.batch(state.step)
+        result = parts.learner.step(batch, rate)
+        state.step += 1
+        round_s += clock.tick()
+        _account(parts, state, result, batch)
+        bar.advance(_percent(state) - before, _note(state))
+        if should_stop():
+            _save(parts, state, clock)
+            raise InterruptedByUserError(
+                f"stopped at step {state.step}; everything is kept",
+                where=str(parts.last_file),
+                fix="run the same command again to go on from here",
+            )
+        if time.monotonic() - clock.saved_at_s > 60 * parts.config.checkpoint_minutes:
+            _save(parts, state, clock)
+    if state.step > round_first:
+        state.step_s = round_s / (state.step - round_first)
+
+
+def _account(parts: LoopParts, state: LoopState, result: StepResult, batch: Batch) -> None:
+    """Add up what a step said; stop when non-finite steps follow each other."""
+    if result.is_finite:
+        state.skipped_in_a_row = 0
+        for name in ("loss", "dice_loss", "cross_entropy", "gradient_norm"):
+            state.sums[name] = state.sums.get(name, 0.0) + getattr(result, name)
+        state.n_summed += 1
+        return
+    state.n_skipped += 1
+    state.skipped_in_a_row += 1
+    where = f"step {state.step}, cases {', '.join(batch.case_ids)}"
+    logger.warning("loss or gradient is not finite; step skipped (%s)", where)
+    if state.skipped_in_a_row > MAX_SKIPPED_IN_A_ROW:
+        raise TrainingError(
+            "loss or gradient is not finite in consecutive steps; the last checkpoint is safe",
+            where=where,
+            fix="lower train.optimizer.learning_rate, or look at these cases in the audit report",
+        )
+
+
+def _end_round(parts: LoopParts, state: LoopState, clock: _Clock) -> None:
+    n = max(1, state.n_summed)
+    row = {f"train/{name}": total / n for name, total in state.sums.items()}
+    row["step"] = state.step
+    row["train/learning_rate"] = schedule.learning_rate(
+        state.pace.progress(state.step), parts.info.plan.learning_rate, parts.config.optimizer
+    )
+    row["train/steps_per_s"] = 1 / max(state.step_s, 1e-9)
+    row["train/n_skipped"] = state.n_skipped
+    is_best = True
+    if parts.cases:
+        row.update(_validate(parts, state))
+        is_best = (state.smoothed_dice or 0.0) >= state.best_dice
+        state.best_dice = max(state.best_dice, state.smoothed_dice or 0.0)
+    state.pace.round += 1
+    state.is_finished = state.pace.round >= state.pace.n_rounds
+    validation_s = clock.tick()
+    if parts.cases:
+        state.validation_s = validation_s
+    row["train/elapsed_min"] = state.elapsed_s / 60
+    state.history.append(row)
+    if is_best:
+        save_model(parts.best_file, parts.learner.weights(), parts.info)
+    state.pace.first_step = state.pace.end_step = state.step
+    _save(parts, state, clock)
+    write_text(parts.folder / "history.csv", _history_csv(state.history))
+    _report(parts, row)
+    if _is_picture_round(state):
+        _log_pictures(parts, state)
+
+
+def _validate(parts: LoopParts, state: LoopState) -> dict[str, float]:
+    cases = parts.cases[: state.n_validation_cases]
+    scores = parts.validator.score_all(parts.learner.averaged, cases)
+    pooled = pooled_dice(scores, parts.class_names)
+    previous = pooled if state.smoothed_dice is None else state.smoothed_dice
+    state.smoothed_dice = SMOOTHING * pooled + (1 - SMOOTHING) * previous
+    row = {"val/dice_pooled": pooled, "val/dice_smoothed": state.smoothed_dice}
+    for name in parts.class_names:
+        values = [s.dice.value for case in scores if (s := case.of_class(name)) is not None]
+        defined = [v for v in values if v is not None]
+        if defined:
+            row[f"val/dice_{name}"] = sum(defined) / len(defined)
+    progress = state.pace.progress(state.step)
+    if pooled == 0 and progress > BLANK_WARNING_PROGRESS:
+        logger.warning(
+            "validation predicts no foreground at all after %.0f %% of the training; look at the "
+            "audit report (label values, alignment), or try --set train.loss.kind=dice_ce",
+            100 * progress,
+        )
+    return row
+
+
+def _report(parts: LoopParts, row: Mapping[str, float]) -> None:
+    metrics = {name: value for name, value in row.items() if name != "step"}
+    parts.tracker.log_metrics(metrics, step=int(row["step"]))
+    parts.tracker.flush()
+
+
+def _is_picture_round(state: LoopState) -> bool:
+    every = max(1, state.pace.n_rounds // (N_PICTURE_ROUNDS - 1))
+    return state.is_finished or state.pace.round % every == 0
+
+
+def _log_pictures(parts: LoopParts, state: LoopState) -> None:
+    for case in parts.cases[:N_PICTURE_CASES]:
+        case_id = case.record.case_id
+        file = parts.folder / "pictures" / f"{case_id}_step{state.step:06d}.png"
+        with atomic_write(file) as stream:
+            stream.write(parts.validator.picture(parts.learner.averaged, case))
+        parts.tracker.log_picture(file, key=f"val/{case_id}", step=state.step)
+
+
+def _save(parts: LoopParts, state: LoopState, clock: _Clock) -> None:
+    clock.tick()
+    content: dict[str, Any] = {
+        "run_key": parts.run_key,
+        "learner": parts.learner.state(),
+        "loop": json.dumps(asdict(state)),
+        "info": parts.info.model_dump_json(),
+    }
+    save_state(parts.last_file, content)
+    clock.saved_at_s = time.monotonic()
+
+
+def _percent(state: LoopState) -> float:
+    return 100.0 if state.is_finished else 100 * state.pace.progress(state.step)
+
+
+def _note(state: LoopState) -> str:
+    loss = state.sums.get("loss", 0.0) / max(1, state.n_summed)
+    dice = "" if state.smoothed_dice is None else f"  Dice {state.smoothed_dice:.3f}"
+    return f"step {state.step}  loss {loss:.3f}{dice}"
+
+
+def _history_csv(history: Sequence[Mapping[str, float]]) -> str:
+    columns = ["step", *sorted({name for row in history for name in row} - {"step"})]
+    lines = [",".join(columns)]
+    lines += [",".join(f"{row[c]:.8g}" if c in row else "" for c in columns) for row in history]
+    return "\n".join(lines) + "\n"

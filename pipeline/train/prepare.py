@@ -1,0 +1,181 @@
+"""Preprocess the cases of a training once, and keep them for every later run that agrees."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float16, Integer, UInt8
+from pydantic import Field
+
+from pipeline.artifacts import CaseRecord, Preprocessing, Task
+from pipeline.core.config import StrictModel
+from pipeline.core.errors import DataError
+from pipeline.core.geometry import Spacing, spacing_of
+from pipeline.core.parallel import available_cores, map_cases
+from pipeline.core.seeds import generator_for
+from pipeline.core.task import map_label_values
+from pipeline.core.volume import Volume
+from pipeline.core.workspace import Workspace, atomic_write, write_json
+from pipeline.io.store import open_array
+from pipeline.transforms.preprocess import preprocess_image, preprocess_label
+
+# Enough for uniform sampling; nnU-Net keeps as many.
+MAX_COORDINATES = 10_000
+# float16 ends at 65504; normalized intensities beyond +-1000 SD are outliers, not anatomy.
+FLOAT16_LIMIT = 1000.0
+# Below this much data, starting worker processes takes longer than the work.
+SMALL_BYTES = 200_000_000
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """One case as training reads it.
+
+    Args:
+        case_id: Id of the case.
+        image: Normalized, at target spacing, RAS.
+        label: Class index per voxel.
+        coordinates: For each foreground class, voxels (n, 3) of it; empty where it is absent.
+        spacing_mm: Spacing of the prepared grid along i, j, k.
+    """
+
+    case_id: str
+    image: Float16[np.ndarray, "channel i j k"]
+    label: UInt8[np.ndarray, "i j k"]
+    coordinates: tuple[Integer[np.ndarray, "n 3"], ...]
+    spacing_mm: Spacing
+
+
+class _PreparedFacts(StrictModel):
+    """Sidecar of a prepared case; its presence says that the arrays are complete."""
+
+    case_id: str
+    spacing_mm: Spacing
+    n_class_coordinates: tuple[int, ...] = Field(description="rows per class in coordinates.npy")
+
+
+@dataclass(frozen=True)
+class _Job:
+    record: CaseRecord
+    preprocessing: Preprocessing
+    task: Task
+    work_dir: Path
+    folder: Path
+
+
+def prepare_cases(
+    records: Sequence[CaseRecord], preprocessing: Preprocessing, task: Task, workspace: Workspace
+) -> list[PreparedCase]:
+    """Preprocess what is not prepared yet and open all cases.
+
+    Args:
+        records: Ready cases with labels.
+        preprocessing: Spacing and normalization.
+        task: Channels and classes.
+        workspace: Work folder with the case store.
+
+    Returns:
+        The cases in the order of the records, arrays memory-mapped.
+
+    Raises:
+        DataError: Naming every case that could not be prepared.
+    """
+    jobs = [
+        _Job(
+            r,
+            preprocessing,
+            task,
+            workspace.root,
+            workspace.prepared_dir / _key(r, preprocessing, task),
+        )
+        for r in records
+    ]
+    missing = [job for job in jobs if not (job.folder / "facts.json").is_file()]
+    if missing:
+        n_bytes = sum(_n_bytes(job.record) for job in missing)
+        outcomes = map_cases(
+            _prepare,
+            missing,
+            description="prepare cases",
+            n_jobs=1 if n_bytes < SMALL_BYTES else available_cores(),
+        )
+        failed = [o for o in outcomes if o.error is not None]
+        if failed:
+            raise DataError(
+                "; ".join(f"{o.item.record.case_id}: {o.error.what}" for o in failed if o.error),
+                where=f"{len(failed)} of {len(missing)} cases",
+                fix="repair these cases or take them out of the dataset folder",
+            )
+    return [_open(job.folder) for job in jobs]
+
+
+def _n_bytes(record: CaseRecord) -> int:
+    return int(np.prod(record.image.shape)) * 4 if record.image else 0
+
+
+def _key(record: CaseRecord, preprocessing: Preprocessing, task: Task) -> str:
+    image = record.image.content_hash if record.image else ""
+    label = record.label.content_hash if record.label else ""
+    affine = json.dumps(record.image.affine if record.image else ())
+    text = "|".join(
+        ("1", image, label, affine, preprocessing.model_dump_json(), task.model_dump_json())
+    )
+    return f"{record.case_id}-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+
+
+def _prepare(job: _Job) -> None:
+    record = job.record
+    if record.image is None or record.label is None:
+        raise DataError("the case has no image or no label", where=f"case {record.case_id}")
+    affine = np.array(record.image.affine)
+    image = Volume(np.asarray(open_array(job.work_dir, record.image)), affine)
+    indices = map_label_values(np.asarray(open_array(job.work_dir, record.label)), job.task)
+    label = preprocess_label(Volume(indices, affine), job.preprocessing)
+    prepared = preprocess_image(image, job.preprocessing)
+    voxels = np.clip(prepared.array, -FLOAT16_LIMIT, FLOAT16_LIMIT).astype(np.float16)
+    coordinates = _class_coordinates(label.array, len(job.task.classes), record.case_id)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    _save(job.folder / "image.npy", voxels)
+    _save(job.folder / "label.npy", label.array.astype(np.uint8))
+    _save(job.folder / "coordinates.npy", np.concatenate(coordinates))
+    facts = _PreparedFacts(
+        case_id=record.case_id,
+        spacing_mm=spacing_of(prepared.affine),
+        n_class_coordinates=tuple(len(c) for c in coordinates),
+    )
+    write_json(job.folder / "facts.json", facts)
+
+
+def _class_coordinates(
+    label: Integer[np.ndarray, "i j k"], n_classes: int, case_id: str
+) -> list[Integer[np.ndarray, "n 3"]]:
+    coordinates = []
+    for index in range(1, n_classes + 1):
+        found = np.argwhere(label == index).astype(np.int32)
+        if len(found) > MAX_COORDINATES:
+            rng = generator_for(0, "coordinates", case_id, index)
+            chosen = rng.choice(len(found), MAX_COORDINATES, replace=False)
+            found = found[np.sort(chosen)]
+        coordinates.append(found)
+    return coordinates
+
+
+def _save(file: Path, array: np.ndarray) -> None:
+    with atomic_write(file) as stream:
+        np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def _open(folder: Path) -> PreparedCase:
+    facts = _PreparedFacts.model_validate_json((folder / "facts.json").read_text("utf-8"))
+    every = np.load(folder / "coordinates.npy")
+    ends = np.cumsum(facts.n_class_coordinates)
+    return PreparedCase(
+        case_id=facts.case_id,
+        image=np.load(folder / "image.npy", mmap_mode="r"),
+        label=np.load(folder / "label.npy", mmap_mode="r"),
+        coordinates=tuple(np.split(every, ends[:-1])),
+        spacing_mm=facts.spacing_mm,
+    )

@@ -1,0 +1,187 @@
+"""What a training works on: cases, device, plan, and whether it was begun before."""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Literal
+
+import torch
+
+from pipeline.artifacts import (
+    CaseRecord,
+    DatasetManifest,
+    Finding,
+    Findings,
+    Fingerprint,
+    ModelInfo,
+    Plan,
+    Splits,
+    read_artifact,
+)
+from pipeline.core.errors import DataError, UsageError
+from pipeline.core.workspace import Workspace
+from pipeline.models.checkpoint import load_state
+from pipeline.train.config import DeviceName, TrainConfig
+from pipeline.train.plan import make_plan
+
+logger = logging.getLogger(__name__)
+
+# Knobs that change how a training runs, not what comes out of it.
+_NOT_IN_KEY = {"checkpoint_minutes"}
+MAX_LISTED_FINDINGS = 10
+
+
+@dataclass(frozen=True)
+class Training:
+    """One planned training.
+
+    Args:
+        config: The user's knobs.
+        info: Plan, task and origin, as the model file will hold them.
+        train_records: Cases to train on.
+        validation_records: Cases to validate on; empty for fold "all".
+        device: Where to train.
+        run_key: Same key, same result: hash of data, plan and configuration.
+        status: "new", "started" or "finished" in this work folder.
+    """
+
+    config: TrainConfig
+    info: ModelInfo
+    train_records: tuple[CaseRecord, ...]
+    validation_records: tuple[CaseRecord, ...]
+    device: torch.device
+    run_key: str
+    status: Literal["new", "started", "finished"]
+
+    @property
+    def plan(self) -> Plan:
+        """The plan."""
+        return self.info.plan
+
+
+def select_training(config: TrainConfig, workspace: Workspace) -> Training:
+    """Read what ingest and audit left, choose cases and device, and plan.
+
+    Args:
+        config: The user's knobs.
+        workspace: Work folder after ingest and audit.
+
+    Returns:
+        The planned training.
+
+    Raises:
+        DataError: If the audit found errors that are not waived.
+        UsageError: If the fold does not exist or a GPU is asked for that is not there.
+    """
+    dataset = read_artifact(workspace.dataset_file, DatasetManifest, made_by="ingest")
+    findings = read_artifact(workspace.findings_file, Findings, made_by="audit")
+    refuse_errors(findings)
+    splits = read_artifact(workspace.splits_file, Splits, made_by="audit")
+    fingerprint = read_artifact(workspace.fingerprint_file, Fingerprint, made_by="audit")
+    train_ids, validation_ids = _fold_ids(splits, config.fold)
+    records = {record.case_id: record for record in dataset.ready_cases}
+    rows = {row.case_id: row for row in fingerprint.cases}
+    device = choose_device(config.device)
+    plan = make_plan([rows[i] for i in train_ids], dataset.task, config, device.type)
+    info = ModelInfo(
+        task=dataset.task,
+        plan=plan,
+        dataset_name=dataset.name,
+        dataset_digest=dataset.digest,
+        fold=config.fold,
+        training_images=tuple(
+            image.content_hash for i in train_ids if (image := records[i].image) is not None
+        ),
+        voxline_version=version("voxline"),
+    )
+    run_key = _run_key(config, info, train_ids, validation_ids)
+    return Training(
+        config=config,
+        info=info,
+        train_records=tuple(records[i] for i in train_ids),
+        validation_records=tuple(records[i] for i in validation_ids),
+        device=device,
+        run_key=run_key,
+        status=_status(workspace, config.fold, run_key),
+    )
+
+
+def refuse_errors(findings: Findings) -> None:
+    """Stop before any training time is spent on data with errors.
+
+    Raises:
+        DataError: Listing the errors that are not waived.
+    """
+    errors = [f for f in findings.findings if f.severity == "error" and f.waived is None]
+    if not errors:
+        return
+    lines = [_finding_line(f) for f in errors[:MAX_LISTED_FINDINGS]]
+    if len(errors) > MAX_LISTED_FINDINGS:
+        lines.append(f"... and {len(errors) - MAX_LISTED_FINDINGS} more in audit/report.html")
+    raise DataError(
+        f"the audit found {len(errors)} error(s); training on them would waste your time",
+        where="\n         ".join(lines),
+        fix="repair the files, or waive a finding by check, case and reason in audit.waivers",
+    )
+
+
+def _finding_line(finding: Finding) -> str:
+    case = f"{finding.case_id}: " if finding.case_id else ""
+    return f"{finding.check_id} {case}{finding.message}"
+
+
+def choose_device(name: DeviceName) -> torch.device:
+    """Resolve "auto"; refuse a GPU that is not there.
+
+    Raises:
+        UsageError: If "cuda" is asked for and no usable GPU exists.
+    """
+    has_gpu = torch.cuda.is_available()
+    if name == "cuda" and not has_gpu:
+        raise UsageError(
+            "no CUDA GPU is usable here",
+            where="train.device",
+            fix="use --set train.device=cpu, or install a CUDA build of torch",
+        )
+    return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
+
+
+def _fold_ids(splits: Splits, fold: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if fold == "all":
+        first = splits.folds[0]
+        return tuple(sorted({*first.train, *first.validation})), ()
+    if int(fold) >= len(splits.folds):
+        raise UsageError(
+            f"there is no fold {fold}: the cases make {len(splits.folds)} folds",
+            where="train.fold",
+            fix=f"use 0 to {len(splits.folds) - 1}, or all",
+        )
+    chosen = splits.folds[int(fold)]
+    return chosen.train, chosen.validation
+
+
+def _run_key(
+    config: TrainConfig,
+    info: ModelInfo,
+    train_ids: tuple[str, ...],
+    validation_ids: tuple[str, ...],
+) -> str:
+    parts = (
+        config.model_dump_json(exclude=_NOT_IN_KEY),
+        info.plan.model_dump_json(),
+        info.task.model_dump_json(),
+        info.dataset_digest,
+        ",".join(train_ids),
+        ",".join(validation_ids),
+    )
+    return hashlib.blake2b("|".join(parts).encode(), digest_size=8).hexdigest()
+
+
+def _status(workspace: Workspace, fold: str, run_key: str) -> Literal["new", "started", "finished"]:
+    folder = workspace.fold_dir(fold)
+    if not (folder / "last.pt").is_file():
+        return "new"
+    if load_state(folder / "last.pt", torch.device("cpu"))["run_key"] != run_key:
+        return "new"
+    return "finished" if (folder / "model_card.json").is_file() else "started"

@@ -1,0 +1,191 @@
+"""Train one network: the table of contents of the stage."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pipeline.artifacts import ModelCard, Summary, read_artifact
+from pipeline.core.interrupt import stop_requests
+from pipeline.core.log import format_duration
+from pipeline.core.parallel import available_cores
+from pipeline.core.seeds import generator_for
+from pipeline.core.tracker import Tracker
+from pipeline.core.workspace import Workspace, write_json
+from pipeline.metrics.aggregate import summarize
+from pipeline.metrics.scores import CaseScores, write_scores_csv
+from pipeline.models.checkpoint import load_model
+from pipeline.models.networks import count_parameters
+from pipeline.train.data import BatchSource
+from pipeline.train.learner import Learner
+from pipeline.train.loop import LoopParts, LoopState, run_loop
+from pipeline.train.prepare import PreparedCase, prepare_cases
+from pipeline.train.select import Training
+from pipeline.train.validate import ValidationCase, Validator
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training leaves.
+
+    Args:
+        model_file: The model to use.
+        card: Its description and validation scores.
+        was_already_done: Nothing had to be trained.
+    """
+
+    model_file: Path
+    card: ModelCard
+    was_already_done: bool = False
+
+
+def train(training: Training, workspace: Workspace, tracker: Tracker) -> TrainResult:
+    """Train, validate on whole volumes, and write the model with its card.
+
+    Args:
+        training: From `select_training`.
+        workspace: Work folder; writes below train/ only.
+        tracker: Where curves and results are reported.
+
+    Returns:
+        Model file and card.
+    """
+    folder = workspace.fold_dir(training.config.fold)
+    if training.status == "finished":
+        logger.info("fold %s is trained already with this configuration", training.config.fold)
+        card = read_artifact(folder / "model_card.json", ModelCard, made_by="train")
+        return TrainResult(folder / "best.pt", card, was_already_done=True)
+    if training.status == "new":
+        _archive(workspace, folder)
+    _announce(training, workspace, folder, tracker)
+    cases = _prepare(training, workspace)
+    parts = _parts(training, workspace, cases, tracker)
+    with stop_requests() as should_stop:
+        state = run_loop(parts, should_stop)
+    return _finish(training, parts, state)
+
+
+def _archive(workspace: Workspace, folder: Path) -> None:
+    """Put an earlier training of another configuration aside; nothing is ever overwritten."""
+    if not (folder / "last.pt").is_file():
+        return
+    shelf = workspace.stage_dir("train") / "archive"
+    shelf.mkdir(parents=True, exist_ok=True)
+    number = 1 + len(list(shelf.glob(f"{folder.name}-*")))
+    target = shelf / f"{folder.name}-{number:03d}"
+    folder.rename(target)
+    logger.info("configuration or data changed: the earlier training is kept in %s", target)
+
+
+def _announce(training: Training, workspace: Workspace, folder: Path, tracker: Tracker) -> None:
+    plan, config = training.plan, training.config
+    for reason in plan.reasons:
+        logger.info("plan: %s", reason)
+    write_json(folder / "plan.json", plan)
+    write_json(workspace.stage_dir("train") / "plan.json", plan)
+    tracker.log_params(
+        {
+            "loss": config.loss.kind,
+            "learning_rate": plan.learning_rate,
+            "optimizer": config.optimizer.kind,
+            "budget_minutes": config.budget_minutes or 0,
+            "epochs": config.epochs or 0,
+            "steps": config.steps or 0,
+            "fold": config.fold,
+            "seed": config.seed,
+            "network": plan.network.kind,
+            "features": "-".join(map(str, plan.network.features)),
+            "patch_size": "x".join(map(str, plan.patch_size)),
+            "batch_size": plan.batch_size,
+            "spacing_mm": "x".join(f"{s:g}" for s in plan.preprocessing.spacing_mm),
+            "ema_decay": config.ema_decay,
+            "mirror_axes": ",".join(map(str, plan.mirror_axes)) or "none",
+            "n_train_cases": plan.n_train_cases,
+            "device": plan.device,
+        }
+    )
+    tracker.log_file(folder / "plan.json")
+
+
+def _prepare(training: Training, workspace: Workspace) -> list[PreparedCase]:
+    records = (*training.train_records, *training.validation_records)
+    plan = training.plan
+    return prepare_cases(records, plan.preprocessing, training.info.task, workspace)
+
+
+def _parts(
+    training: Training, workspace: Workspace, cases: Sequence[PreparedCase], tracker: Tracker
+) -> LoopParts:
+    config, plan, device = training.config, training.plan, training.device
+    if device.type == "cpu":
+        torch.set_num_threads(available_cores())
+    torch.use_deterministic_algorithms(mode=device.type == "cpu")
+    n_train = len(training.train_records)
+    validation = [
+        ValidationCase(record, prepared)
+        for record, prepared in zip(training.validation_records, cases[n_train:], strict=True)
+    ]
+    order = generator_for(0, "validation order").permutation(len(validation))
+    learner = Learner(plan, config, device)
+    logger.info(
+        "network: %s weights; training on %d cases, validating on %d",
+        f"{count_parameters(learner.network):,}",
+        n_train,
+        len(validation),
+    )
+    return LoopParts(
+        config=config,
+        info=training.info.model_copy(update={"mlflow_run_id": tracker.run_id}),
+        learner=learner,
+        source=BatchSource(cases[:n_train], plan, config, device),
+        validator=Validator(plan, training.info.task, workspace.root, config.overlap, device),
+        cases=[validation[i] for i in order],
+        folder=workspace.fold_dir(config.fold),
+        run_key=training.run_key,
+        tracker=tracker,
+    )
+
+
+def _finish(training: Training, parts: LoopParts, state: LoopState) -> TrainResult:
+    """Score the best model on every validation case and write what training leaves."""
+    model_file = parts.best_file
+    summary: Summary | None = None
+    if parts.cases:
+        model = load_model(model_file, training.device)
+        scores = parts.validator.score_all(
+            model.network, parts.cases, description="final validation"
+        )
+        summary = _write_validation(parts, scores)
+    card = ModelCard(
+        info=parts.info,
+        n_parameters=count_parameters(parts.learner.network),
+        n_steps=state.step,
+        training_minutes=round(state.elapsed_s / 60, 3),
+        validation=summary,
+    )
+    write_json(parts.folder / "model_card.json", card)
+    logger.info(
+        "trained %d steps in %s; model: %s",
+        state.step,
+        format_duration(state.elapsed_s),
+        model_file,
+    )
+    return TrainResult(model_file, card)
+
+
+def _write_validation(parts: LoopParts, scores: Sequence[CaseScores]) -> Summary:
+    folder = parts.folder / "validation"
+    summary = summarize(scores, parts.class_names)
+    ordered = sorted(scores, key=lambda case: case.case_id)
+    write_scores_csv(folder / "scores.csv", ordered)
+    write_json(folder / "summary.json", summary)
+    metrics = {"final/dice_mean": summary.mean_foreground_dice}
+    metrics |= {f"final/dice_{name}": c.dice.mean for name, c in summary.classes.items()}
+    parts.tracker.log_metrics(metrics)
+    parts.tracker.log_file(folder / "summary.json", headline=True)
+    parts.tracker.log_file(folder / "scores.csv", headline=True)
+    return summary

@@ -1,0 +1,129 @@
+"""Whole-volume validation on the source grid: the only Dice that is ever reported."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Integer
+from torch import nn
+
+from pipeline.artifacts import CaseRecord, Plan, StoredArray, Task
+from pipeline.core.errors import DataError
+from pipeline.core.geometry import Shape3, spacing_of
+from pipeline.core.log import progress_bar
+from pipeline.core.task import map_label_values
+from pipeline.io.store import open_array
+from pipeline.metrics.scores import CaseScores, score_label_maps
+from pipeline.models.segment import segment_prepared, window_settings
+from pipeline.reporting.pictures import overlay_figure
+from pipeline.train.prepare import PreparedCase
+
+
+@dataclass(frozen=True)
+class ValidationCase:
+    """A case to validate on: prepared input, and the reference on the source grid."""
+
+    record: CaseRecord
+    prepared: PreparedCase
+
+
+@dataclass(frozen=True)
+class Validator:
+    """Predicts whole cases and scores them.
+
+    Args:
+        plan: Window size.
+        task: Classes.
+        work_dir: Work folder with the case store.
+        overlap: Window overlap.
+        device: Where to compute.
+    """
+
+    plan: Plan
+    task: Task
+    work_dir: Path
+    overlap: float
+    device: torch.device
+
+    def predict(self, network: nn.Module, case: ValidationCase) -> Integer[np.ndarray, "i j k"]:
+        """Class index per voxel of the source grid, RAS."""
+        shape = _source_shape(case.record)
+        settings = window_settings(self.plan, overlap=self.overlap)
+        return segment_prepared(network, case.prepared.image, shape, settings, self.device)
+
+    def reference(self, case: ValidationCase) -> Integer[np.ndarray, "i j k"]:
+        """Reference class index per voxel of the source grid, RAS."""
+        stored = _stored(case.record.label, case.record.case_id)
+        return map_label_values(np.asarray(open_array(self.work_dir, stored)), self.task)
+
+    def score(self, network: nn.Module, case: ValidationCase) -> CaseScores:
+        """Predict and score one case."""
+        image = _stored(case.record.image, case.record.case_id)
+        return score_label_maps(
+            case.record.case_id,
+            prediction=self.predict(network, case),
+            reference=self.reference(case),
+            class_names=self.task.class_names,
+            spacing_mm=spacing_of(np.array(image.affine)),
+        )
+
+    def score_all(
+        self, network: nn.Module, cases: Sequence[ValidationCase], *, description: str = ""
+    ) -> list[CaseScores]:
+        """Score several cases; with a description, progress is shown."""
+        if not description:
+            return [self.score(network, case) for case in cases]
+        scores = []
+        with progress_bar(description, len(cases)) as bar:
+            for case in cases:
+                scores.append(self.score(network, case))
+                bar.advance()
+        return scores
+
+    def picture(self, network: nn.Module, case: ValidationCase) -> bytes:
+        """PNG of the prediction over the image, the reference dashed."""
+        image = _stored(case.record.image, case.record.case_id)
+        return overlay_figure(
+            np.asarray(open_array(self.work_dir, image)[0], dtype=np.float32),
+            label=self.predict(network, case),
+            reference=self.reference(case),
+            spacing_mm=spacing_of(np.array(image.affine)),
+            class_names=self.task.class_names,
+            title=case.record.case_id,
+        )
+
+
+def pooled_dice(scores: Sequence[CaseScores], class_names: Sequence[str]) -> float:
+    """Mean over classes of the Dice of all voxels of all cases together.
+
+    Smoother over time than the mean over cases, hence what the best checkpoint is chosen by. A
+    class without a voxel in any prediction or reference is left out.
+
+    Args:
+        scores: Scored cases.
+        class_names: Foreground classes.
+
+    Returns:
+        Pooled Dice, 0 if nothing was there to score.
+    """
+    values = []
+    for name in class_names:
+        found = [s for case in scores if (s := case.of_class(name)) is not None]
+        overlap = sum(s.n_true_positive for s in found)
+        either = 2 * overlap + sum(s.n_false_positive + s.n_false_negative for s in found)
+        if either:
+            values.append(2 * overlap / either)
+    return float(np.mean(values)) if values else 0.0
+
+
+def _stored(array: StoredArray | None, case_id: str) -> StoredArray:
+    if array is None:
+        raise DataError("the case has no image or no label", where=f"case {case_id}")
+    return array
+
+
+def _source_shape(record: CaseRecord) -> Shape3:
+    i, j, k = _stored(record.image, record.case_id).shape[-3:]
+    return i, j, k

@@ -1,0 +1,163 @@
+"""Volumes come in one shape whatever the file looked like, and nothing is resampled."""
+
+import nibabel as nib
+import numpy as np
+import phantoms
+import pytest
+
+from pipeline.core.errors import FileFormatError
+from pipeline.io.load import is_volume_file, load_channels, load_volume, strip_suffix
+
+SHAPE = (4, 5, 6)
+AFFINE = phantoms.affine_of(SHAPE, (1.0, 2.0, 3.0), "PIR", oblique_degrees=10)
+
+
+def save(file, array, affine=AFFINE, slope=None, inter=0.0):
+    image = nib.Nifti1Image(array, affine)
+    if slope is not None:
+        image.header.set_slope_inter(slope, inter)
+    image.header.set_data_dtype(array.dtype)
+    raw = bytearray(image.to_bytes())
+    if slope is not None:  # nibabel would rescale the voxels: put the factors into the header only
+        raw[112:120] = np.array([slope, inter], dtype="<f4").tobytes()
+        raw[352:] = array.tobytes(order="F")
+    file.write_bytes(raw)
+    return file
+
+
+def load(file, role="image"):
+    return load_volume(file, root=file.parent, role=role)
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "is_volume"),
+    [
+        ("a.nii.gz", "a", True),
+        ("a.1.NII.GZ", "a.1", True),
+        ("a.nii", "a", True),
+        ("._a.nii.gz", "._a", False),
+        (".nii.gz", ".nii.gz", False),
+        ("a.seg.nrrd", "a", False),
+        ("a.mha", "a", False),
+        ("notes.txt", "notes.txt", False),
+    ],
+)
+def test_names(tmp_path, name, stem, is_volume):
+    assert strip_suffix(name) == stem
+    assert is_volume_file(tmp_path / name) == is_volume
+
+
+def test_image_has_channels_first_and_label_has_none(tmp_path):
+    array = np.arange(120, dtype=np.int16).reshape(SHAPE)
+    file = save(tmp_path / "a.nii", array)
+    facts, image = load(file)
+    np.testing.assert_array_equal(image.array, array[np.newaxis])
+    assert image.array.dtype == np.int16
+    np.testing.assert_allclose(image.affine, AFFINE, atol=1e-5)
+    np.testing.assert_array_equal(load(file, "label")[1].array, array)
+    assert facts.n_nonfinite == 0
+
+
+def test_last_axis_of_one_is_no_axis(tmp_path):
+    array = np.arange(120, dtype=np.int16).reshape(*SHAPE, 1)
+    file = save(tmp_path / "a.nii", array)
+    assert load(file, "label")[1].array.shape == SHAPE
+    assert load(file, "image")[1].array.shape == (1, *SHAPE)
+    assert load(file)[0].shape == (*SHAPE, 1)
+    more = save(tmp_path / "b.nii", array.reshape(*SHAPE, 1, 1))
+    assert load(more)[1].array.shape == (1, *SHAPE)
+
+
+def test_several_volumes_are_channels_of_an_image_but_no_label(tmp_path):
+    array = np.arange(240, dtype=np.int16).reshape(*SHAPE, 2)
+    file = save(tmp_path / "a.nii", array)
+    np.testing.assert_array_equal(load(file)[1].array, np.moveaxis(array, 3, 0))
+    with pytest.raises(FileFormatError) as caught:
+        load(file, "label")
+    assert caught.value.check_id == "F06"
+
+
+def test_slope_is_applied_only_where_it_changes_values(tmp_path):
+    array = np.arange(120, dtype=np.uint8).reshape(SHAPE)
+    scaled = load(save(tmp_path / "a.nii", array, slope=0.5, inter=-10.0))[1].array
+    assert scaled.dtype == np.float32
+    np.testing.assert_array_equal(scaled[0], array * np.float32(0.5) - 10)
+    np.testing.assert_allclose(
+        scaled[0], nib.load(tmp_path / "a.nii").get_fdata(), rtol=1e-6, atol=1e-5
+    )
+    for slope, inter in ((1.0, 0.0), (0.0, 5.0), (np.nan, np.nan)):
+        same = load(save(tmp_path / "b.nii", array, slope=slope, inter=inter))[1].array
+        assert same.dtype == np.uint8
+        np.testing.assert_array_equal(same[0], array)
+
+
+def test_voxels_that_are_not_finite_are_kept_and_counted(tmp_path):
+    array = np.ones(SHAPE, dtype=np.float32)
+    array[0, 0, :2] = np.nan, np.inf
+    facts, volume = load(save(tmp_path / "a.nii", array))
+    assert facts.n_nonfinite == 2
+    np.testing.assert_array_equal(volume.array[0], array)
+
+
+def test_overflow_by_the_slope_is_counted(tmp_path):
+    array = np.full(SHAPE, 1e30, dtype=np.float64)
+    facts, _ = load(save(tmp_path / "a.nii", array, slope=1e20))
+    assert facts.n_nonfinite == array.size
+
+
+@pytest.mark.parametrize("name", ["a.nrrd", "a.mha", "a.img", "a.txt"])
+def test_other_formats_are_refused_by_name(tmp_path, name):
+    (tmp_path / name).write_bytes(b"whatever")
+    with pytest.raises(FileFormatError, match="not supported yet"):
+        load(tmp_path / name)
+
+
+def test_singular_affine_places_nothing(tmp_path):
+    affine = np.diag([1.0, 1.0, 0.0, 1.0])
+    header = nib.Nifti1Header()
+    image = nib.Nifti1Image(np.zeros(SHAPE, np.uint8), None, header)
+    image.header.set_sform(affine, 1)
+    (tmp_path / "a.nii").write_bytes(image.to_bytes())
+    with pytest.raises(FileFormatError) as caught:
+        load(tmp_path / "a.nii")
+    assert caught.value.check_id == "G07"
+
+
+# --- channels ---------------------------------------------------------------------------------
+
+
+def test_channels_with_other_axis_orders_end_on_the_first_files_grid(tmp_path):
+    image, _, affine = phantoms.case(0, (20, 22, 24), (1.0, 2.0, 3.0), "RAS")
+    turned, _, turned_affine = phantoms.case(0, (20, 22, 24), (1.0, 2.0, 3.0), "PIL")
+    files = (
+        phantoms.write_nifti(tmp_path / "a_0000.nii", turned, turned_affine),
+        phantoms.write_nifti(tmp_path / "a_0001.nii", image + 1000, affine),
+    )
+    facts, volume = load_channels(files, root=tmp_path)
+    assert [f.file for f in facts] == ["a_0000.nii", "a_0001.nii"]
+    np.testing.assert_allclose(volume.affine, turned_affine)
+    np.testing.assert_array_equal(volume.array[0], turned)
+    np.testing.assert_allclose(volume.array[1], turned + 1000, rtol=1e-6)
+    assert load_channels(files[:1], root=tmp_path)[1].array.shape == (1, *turned.shape)
+
+
+@pytest.mark.parametrize(("shift_mm", "is_refused"), [(0.4, False), (0.6, True)])
+def test_channels_on_different_grids_are_refused_by_name(tmp_path, shift_mm, is_refused):
+    array = np.zeros(SHAPE, np.uint8)
+    moved = np.eye(4)
+    moved[0, 3] = shift_mm
+    files = (save(tmp_path / "a.nii", array, np.eye(4)), save(tmp_path / "b.nii", array, moved))
+    if not is_refused:
+        assert load_channels(files, root=tmp_path)[1].array.shape == (2, *SHAPE)
+        return
+    with pytest.raises(FileFormatError, match="channel 1") as caught:
+        load_channels(files, root=tmp_path)
+    assert (caught.value.check_id, caught.value.where) == ("G15", "b.nii")
+
+
+def test_real_stroke_channels_lie_on_different_grids(shared_data):
+    folder = shared_data / "stroke_isles22_sample" / "rawdata"
+    files = sorted(folder.rglob("*.nii.gz"))
+    with pytest.raises(FileFormatError) as caught:
+        load_channels(files, root=folder)
+    assert caught.value.check_id == "G15"

@@ -1,0 +1,353 @@
+"""The byte-level reader agrees with nibabel or says, with a check id, why it refuses."""
+
+import gzip
+import itertools
+import warnings
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import phantoms
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.core.errors import FileFormatError, GeometryError, UsageError
+from pipeline.core.geometry import orientation_of, spacing_of
+from pipeline.core.volume import Volume, to_ras
+from pipeline.io.load import load_volume
+from pipeline.io.nifti import read_nifti, write_nifti
+
+ORIENTATIONS = [
+    "".join(codes)
+    for axes in itertools.permutations(("RL", "AP", "SI"))
+    for codes in itertools.product(*axes)
+]
+# nibabel: shapes differ for FreeSurfer surfaces, which it stores folded into three axes.
+SURFACES = {"pval.LH.nii.gz"}
+EXPECTED_REFUSALS = {
+    "ivadomed/rgb_test_file.nii.gz": "F05",
+    "nibabel/row_major.dconn.nii": "F06",
+    "nifti_jl/empty.nii.gz": "F02",
+    "nifti_reader_js/5D_small.nii": "F06",
+    "nifti_reader_js/5D_zeros.nii.gz": "F06",
+    "nifti_reader_js/not-nifti.nii": "F05",
+    "nifti_rs/complex/complex32.nii": "F05",
+    "nifti_rs/complex/complex64.nii": "F05",
+    "nifti_rs/fuzz_artifacts/crash-1.nii": "F05",
+    "nifti_rs/fuzz_artifacts/crash-ed7d46344d7efb3b9f0c374d66d2e02f66cc447d.nii": "F05",
+    "nifti_rs/minimal_extended_hdr.nii": "F06",
+    "nifti_rs/rgb/3D.nii": "F05",
+    "nifti_rs/rgb/4D.nii": "F05",
+    "nifti_rs/rgba/4D.nii": "F05",
+    "niivue_tests/complex_image.nii.gz": "F05",
+    "niivue_tests/ct_perfusion.nii.gz": "F05",
+}
+
+
+def read(file: Path):
+    return read_nifti(file, root=file.parent)
+
+
+def check_id_of(file: Path) -> str:
+    with pytest.raises(FileFormatError) as caught:
+        read(file)
+    assert caught.value.where == str(file)
+    assert caught.value.fix
+    return caught.value.check_id
+
+
+@pytest.fixture
+def plain(tmp_path) -> Path:
+    """A small uncompressed int16 file."""
+    array = np.arange(6 * 5 * 4, dtype=np.int16).reshape(6, 5, 4)
+    affine = phantoms.affine_of((6, 5, 4), (1.0, 2.0, 3.0), "LPS")
+    return phantoms.write_nifti(tmp_path / "plain.nii", array, affine)
+
+
+def patched(file: Path, offset: int, content: bytes) -> Path:
+    raw = bytearray(file.read_bytes())
+    raw[offset : offset + len(content)] = content
+    file.write_bytes(raw)
+    return file
+
+
+# --- parity -----------------------------------------------------------------------------------
+
+
+def test_weird_files_equal_nibabel_or_are_refused_by_name(shared_data):
+    root = shared_data / "weird_nifti"
+    refused = {}
+    n_equal = 0
+    for file in sorted(p for p in root.rglob("*") if p.name.endswith((".nii", ".nii.gz"))):
+        name = file.relative_to(root).as_posix()
+        try:
+            raw = read_nifti(file, root=root)
+        except FileFormatError as error:
+            refused[name] = error.check_id
+            continue
+        assert raw.facts.file == name
+        if file.name in SURFACES:
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = nib.load(file)
+            expected = np.asanyarray(image.dataobj.get_unscaled())
+        np.testing.assert_array_equal(raw.array, expected, err_msg=name)
+        np.testing.assert_array_equal(np.array(raw.facts.affine), image.affine, err_msg=name)
+        assert raw.facts.n_trailing_bytes == 0
+        n_equal += 1
+    assert refused == EXPECTED_REFUSALS
+    assert n_equal > 100
+
+
+def test_one_brain_in_48_axis_orders_is_one_brain(shared_data):
+    folder = shared_data / "weird_nifti" / "niivue_tests" / "nifti_space"
+    files = sorted(folder.glob("*.nii.gz"))
+    assert len(files) == 48
+    reference = None
+    for file in files:
+        facts, volume = load_volume(file, root=folder, role="label")
+        assert orientation_of(np.array(facts.affine)) == file.name[:3]
+        array = to_ras(volume).array
+        reference = array if reference is None else reference
+        np.testing.assert_array_equal(array, reference)
+
+
+def test_affine_without_codes_is_nibabels_centred_grid(plain):
+    patched(plain, 252, bytes(4))  # qform_code, sform_code
+    facts = read(plain).facts
+    assert facts.affine_source == "pixdim"
+    assert facts.sform is None
+    assert facts.qform is None
+    np.testing.assert_array_equal(np.array(facts.affine), nib.load(plain).affine)
+
+
+def test_qform_is_used_where_there_is_no_sform(plain):
+    patched(plain, 254, bytes(2))  # sform_code
+    facts = read(plain).facts
+    assert (facts.affine_source, facts.sform, facts.sform_code) == ("qform", None, 0)
+    np.testing.assert_allclose(np.array(facts.affine), nib.load(plain).affine)
+
+
+def test_voxels_are_a_read_only_view(plain):
+    array = read(plain).array
+    assert array.base is not None
+    assert array.flags.f_contiguous
+    with pytest.raises(ValueError, match="read-only"):
+        array[0, 0, 0] = 1
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_both_versions_and_byte_orders(tmp_path, kind, order):
+    array = np.arange(24, dtype=f"{order}i4").reshape(2, 3, 4)
+    header = kind.header_class(endianness=order)
+    header.set_data_dtype(array.dtype)
+    file = tmp_path / "a.nii"
+    file.write_bytes(kind(array, np.diag([2.0, 3, 4, 1]), header).to_bytes())
+    raw = read(file)
+    np.testing.assert_array_equal(raw.array, array)
+    assert raw.facts.format == ("nifti2" if kind is nib.Nifti2Image else "nifti1")
+    assert raw.facts.dtype == "int32"
+    assert spacing_of(np.array(raw.facts.affine)) == (2.0, 3.0, 4.0)
+
+
+# --- planted faults ---------------------------------------------------------------------------
+
+
+def test_truncated_files_are_refused(plain):
+    zipped = plain.with_suffix(".nii.gz")
+    zipped.write_bytes(gzip.compress(plain.read_bytes())[:-12])
+    assert check_id_of(zipped) == "F03"
+    plain.write_bytes(plain.read_bytes()[:-1])
+    assert check_id_of(plain) == "F04"
+    zipped.write_bytes(gzip.compress(plain.read_bytes()))
+    assert check_id_of(zipped) == "F04"
+
+
+def test_truncation_inside_the_header_is_still_truncation(plain):
+    zipped = plain.with_suffix(".nii.gz")
+    zipped.write_bytes(gzip.compress(np.random.default_rng(0).bytes(5000))[:200])
+    assert check_id_of(zipped) == "F03"
+
+
+def test_bytes_after_the_voxels_are_counted_not_refused(plain):
+    plain.write_bytes(plain.read_bytes() + b"12345")
+    assert read(plain).facts.n_trailing_bytes == 5
+    zipped = plain.with_suffix(".nii.gz")
+    zipped.write_bytes(gzip.compress(plain.read_bytes()))
+    raw = read(zipped)
+    assert raw.facts.n_trailing_bytes == 5
+    assert raw.array[5, 4, 3] == 119
+
+
+def test_names_that_lie_are_refused(tmp_path, plain):
+    text = tmp_path / "text.nii.gz"
+    text.write_text("this is a text file\n" * 100)
+    assert check_id_of(text) == "F02"
+    unzipped = plain.rename(tmp_path / "unzipped.nii.gz")
+    assert check_id_of(unzipped) == "F02"
+    zipped = tmp_path / "zipped.nii"
+    zipped.write_bytes(gzip.compress(unzipped.read_bytes()))
+    assert check_id_of(zipped) == "F02"
+    short = tmp_path / "short.nii.gz"
+    short.write_bytes(gzip.compress(b"short"))
+    assert check_id_of(short) == "F02"
+
+
+@pytest.mark.parametrize(
+    ("offset", "content", "check_id"),
+    [
+        (0, b"\x00\x00\x00\x00", "F05"),  # sizeof_hdr
+        (344, b"ni1\0", "F05"),  # magic of a pair
+        (344, b"\0\0\0\0", "F05"),  # Analyze 7.5
+        (70, (1536).to_bytes(2, "little"), "F05"),  # float128
+        (70, (4711).to_bytes(2, "little"), "F05"),
+        (40, (2).to_bytes(2, "little"), "F06"),  # two axes
+        (40, (9).to_bytes(2, "little"), "F06"),
+        (42, (-6).to_bytes(2, "little", signed=True), "F06"),
+        (42, (0).to_bytes(2, "little"), "F06"),
+        (42, (30000).to_bytes(2, "little"), "F04"),  # more voxels than bytes
+        (108, np.float32(10).tobytes(), "F05"),  # voxels inside the header
+        (108, np.float32(np.nan).tobytes(), "F05"),
+        (116, np.float32(np.nan).tobytes(), "F05"),  # scl_inter beside a slope
+    ],
+)
+def test_headers_that_cannot_be_trusted_are_refused(plain, offset, content, check_id):
+    patched(plain, 112, np.float32(2).tobytes())  # scl_slope
+    assert read(plain).facts.scl_slope == 2.0
+    patched(plain, offset, content)
+    assert check_id_of(plain) == check_id
+
+
+@given(st.data())
+def test_no_damaged_header_ever_crashes_the_reader(tmp_path_factory, data):
+    file = tmp_path_factory.getbasetemp() / "fuzzed.nii"
+    affine = np.diag([1.0, 2, 3, 1])
+    phantoms.write_nifti(file, np.zeros((4, 4, 4), np.int16), affine)
+    raw = bytearray(file.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        raw[data.draw(st.integers(0, 351))] = data.draw(st.integers(0, 255))
+    file.write_bytes(raw)
+    try:
+        volume = load_volume(file, root=file.parent, role="image")[1]
+    except FileFormatError as error:
+        assert error.check_id in {"F04", "F05", "F06", "G07"}
+    else:
+        assert np.all(np.isfinite(volume.affine))
+
+
+def test_affine_that_is_not_finite_gives_facts_but_no_volume(plain):
+    patched(plain, 280, np.float32(np.nan).tobytes())  # srow_x[0]
+    facts = read(plain).facts
+    assert np.all(np.array(facts.affine) == 0)
+    assert facts.sform is None
+    with pytest.raises(FileFormatError) as caught:
+        load_volume(plain, root=plain.parent, role="image")
+    assert caught.value.check_id == "G07"
+
+
+# --- writing ----------------------------------------------------------------------------------
+
+
+@given(
+    st.sampled_from(ORIENTATIONS),
+    st.floats(0, 40),
+    st.sampled_from([".nii", ".nii.gz"]),
+    st.tuples(*[st.floats(0.3, 8.0)] * 3),
+)
+def test_what_is_written_is_read_back(tmp_path_factory, orientation, angle, suffix, spacing_mm):
+    folder = tmp_path_factory.getbasetemp()
+    shape = (4, 5, 6)
+    affine = phantoms.affine_of(shape, spacing_mm, orientation, oblique_degrees=angle)
+    array = np.arange(120, dtype=np.int64).reshape(shape)
+    for like in (None, "first"):
+        file = folder / f"round_{like}{suffix}"
+        facts = None if like is None else read_nifti(folder / f"round_None{suffix}", root=folder)
+        write_nifti(file, Volume(array, affine), like=facts.facts if facts else None)
+        raw = read_nifti(file, root=folder)
+        np.testing.assert_array_equal(raw.array, array)
+        np.testing.assert_allclose(np.array(raw.facts.affine), affine, rtol=1e-6, atol=1e-4)
+        np.testing.assert_allclose(np.array(raw.facts.qform), affine, rtol=1e-4, atol=1e-3)
+        assert raw.facts.dtype == "uint8"
+
+
+def test_prediction_lies_like_its_image_in_every_header_field(shared_data, tmp_path):
+    root = shared_data / "weird_nifti"
+    for name in (
+        "nibabel/anatomical.nii",  # big-endian, both codes 2
+        "nifti_rs/minimal.nii.gz",  # no codes
+        "nifti_jl/avg152T1_LR_nifti.nii.gz",  # sform only
+        "nifti_rs/zstat1.nii.gz",  # qform only
+        "dipy/aniso_vox.nii.gz",  # oblique
+        "nibabel/example_nifti2.nii.gz",  # 4-D
+    ):
+        facts = read_nifti(root / name, root=root).facts
+        label = np.zeros(facts.shape[:3], dtype=np.uint8)
+        file = tmp_path / "label.nii.gz"
+        write_nifti(file, Volume(label, np.array(facts.affine)), like=facts)
+        written = read_nifti(file, root=tmp_path).facts
+        for field in ("affine_source", "sform_code", "qform_code", "sform"):
+            assert getattr(written, field) == getattr(facts, field), (name, field)
+        for field in ("affine", "qform", "pixdim_mm"):
+            expected = getattr(facts, field)
+            if expected is not None:
+                np.testing.assert_allclose(
+                    np.array(getattr(written, field)), np.array(expected), rtol=1e-4, atol=1e-3
+                )
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([0, 1], "uint8"),
+        ([0, 255], "uint8"),
+        ([0, 256], "uint16"),
+        ([0, 70000], "uint32"),
+        ([-1, 100], "int8"),
+        ([0.5, 1.0], "float64"),
+    ],
+)
+def test_smallest_number_type_without_rescaling(tmp_path, values, dtype):
+    array = np.array(values * 4).reshape(2, 2, 2)
+    write_nifti(tmp_path / "a.nii.gz", Volume(array, np.eye(4)), like=None)
+    raw = read(tmp_path / "a.nii.gz")
+    assert raw.facts.dtype == dtype
+    assert raw.facts.scl_slope in (None, 1.0)
+    np.testing.assert_array_equal(raw.array, array)
+    np.testing.assert_array_equal(nib.load(tmp_path / "a.nii.gz").get_fdata(), array)
+
+
+def test_channels_become_the_fourth_axis(tmp_path):
+    array = np.arange(48, dtype=np.float32).reshape(2, 2, 3, 4)
+    write_nifti(tmp_path / "a.nii", Volume(array, np.eye(4)), like=None)
+    assert read(tmp_path / "a.nii").facts.shape == (2, 3, 4, 2)
+    volume = load_volume(tmp_path / "a.nii", root=tmp_path, role="image")[1]
+    np.testing.assert_array_equal(volume.array, array)
+
+
+def test_a_long_axis_needs_nifti2(tmp_path):
+    array = np.zeros((40000, 1, 1), dtype=np.uint8)
+    write_nifti(tmp_path / "a.nii", Volume(array, np.eye(4)), like=None)
+    assert read(tmp_path / "a.nii").facts.format == "nifti2"
+
+
+def test_wrong_grid_or_name_is_refused_and_nothing_is_left(tmp_path, plain):
+    facts = read(plain).facts
+    affine = np.array(facts.affine)
+    file = tmp_path / "out.nii.gz"
+    with pytest.raises(GeometryError, match="shape"):
+        write_nifti(file, Volume(np.zeros((5, 6, 4), np.uint8), affine), like=facts)
+    with pytest.raises(GeometryError, match="affine"):
+        write_nifti(file, Volume(np.zeros((6, 5, 4), np.uint8), np.eye(4)), like=facts)
+    with pytest.raises(UsageError, match="NIfTI name"):
+        write_nifti(tmp_path / "out.mha", Volume(np.zeros((6, 5, 4), np.uint8), affine), like=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["plain.nii"]
+
+
+def test_same_content_gives_same_bytes(tmp_path):
+    volume = Volume(np.ones((3, 3, 3), np.uint8), np.eye(4))
+    for name in ("a.nii.gz", "b.nii.gz"):
+        write_nifti(tmp_path / name, volume, like=None)
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()

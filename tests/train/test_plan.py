@@ -1,0 +1,142 @@
+"""Planning rules, on fingerprints with known answers."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.artifacts import QUANTILE_LEVELS, CaseFingerprint, ChannelStatistics, Task
+from pipeline.core.task import Channel, LabelClass
+from pipeline.train.config import NetworkConfig, OptimizerConfig, TrainConfig
+from pipeline.train.plan import is_lateralized, make_plan
+
+
+def make_task(*names: str, modality: str = "mr", n_channels: int = 1) -> Task:
+    channels = tuple(Channel(name=f"c{i}", modality=modality) for i in range(n_channels))
+    classes = tuple(
+        LabelClass(name=name, index=i, source_values=(i,)) for i, name in enumerate(names, start=1)
+    )
+    return Task(channels=channels, classes=classes)
+
+
+def make_row(
+    shape=(64, 64, 64), spacing_mm=(1.0, 1.0, 1.0), case_id="a", nonzero=1.0, values=None
+) -> CaseFingerprint:
+    values = np.linspace(-1, 1, 1001) if values is None else np.asarray(values, dtype=float)
+    statistics = ChannelStatistics(
+        n_voxels=len(values),
+        mean=float(values.mean()),
+        std=float(values.std()),
+        quantiles=tuple(float(q) for q in np.quantile(values, QUANTILE_LEVELS)),
+    )
+    return CaseFingerprint(
+        case_id=case_id,
+        shape=shape,
+        spacing_mm=spacing_mm,
+        foreground=(statistics,),
+        nonzero_fraction=nonzero,
+        n_class_voxels=(10,),
+    )
+
+
+def test_hippocampus_sized_cases_get_the_known_plan():
+    rows = [make_row(shape=(36, 50, 35))] * 100
+    plan = make_plan(rows, make_task("Anterior", "Posterior"), TrainConfig(), "cpu")
+    assert plan.preprocessing.spacing_mm == (1.0, 1.0, 1.0)
+    assert plan.patch_size == (40, 56, 40)
+    assert plan.batch_size == 2
+    assert plan.network.features == (8, 16, 32, 64)
+    assert plan.network.strides == ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
+    assert len(plan.reasons) >= 6
+
+
+def test_a_far_coarser_axis_takes_its_tenth_percentile():
+    spacings = [(1.0, 1.0, z) for z in np.linspace(4, 8, 21)]
+    rows = [make_row(shape=(256, 256, 30), spacing_mm=s) for s in spacings]
+    plan = make_plan(rows, make_task("x"), TrainConfig(), "cuda")
+    assert plan.preprocessing.spacing_mm == pytest.approx((1.0, 1.0, 4.4), abs=1e-3)
+    # The coarse axis is not convolved over, nor halved, until the others have caught up.
+    assert plan.network.kernels[0] == (3, 3, 1)
+    assert plan.network.strides[1] == (2, 2, 1)
+
+
+def test_ct_is_clipped_to_the_pooled_foreground():
+    rows = [
+        make_row(values=np.linspace(0, 100, 5001)),
+        make_row(values=np.linspace(100, 200, 5001)),
+    ]
+    plan = make_plan(rows, make_task("x", modality="ct"), TrainConfig(), "cpu")
+    ct = plan.preprocessing.normalizations[0]
+    pooled = np.linspace(0, 200, 10001)
+    assert ct.kind == "ct"
+    assert ct.lower == pytest.approx(np.quantile(pooled, 0.005), abs=0.5)
+    assert ct.upper == pytest.approx(np.quantile(pooled, 0.995), abs=0.5)
+    assert ct.mean == pytest.approx(pooled.mean(), abs=0.1)
+    assert ct.std == pytest.approx(pooled.std(), rel=0.01)
+
+
+def test_skull_stripped_images_are_normalized_inside_the_mask():
+    rows = [make_row(nonzero=0.2)] * 3
+    plan = make_plan(rows, make_task("x"), TrainConfig(), "cpu")
+    assert plan.preprocessing.normalizations[0].kind == "zscore_nonzero"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("kidney_left", True),
+        ("LeftParotid", True),
+        ("Right lung", True),
+        ("hip_l", True),
+        ("lung-R", True),
+        ("Anterior", False),
+        ("liver", False),
+        ("copyright", False),
+        ("cleft", False),
+        ("L1 vertebra", False),
+    ],
+)
+def test_sides_are_read_from_class_names(name, expected):
+    assert is_lateralized(name) is expected
+
+
+def test_lateralized_classes_are_not_mirrored():
+    rows = [make_row()] * 3
+    plan = make_plan(rows, make_task("KidneyLeft", "KidneyRight"), TrainConfig(), "cpu")
+    assert plan.mirror_axes == ()
+
+
+def test_the_user_has_the_last_word_except_for_batch_one_on_a_cpu():
+    config = TrainConfig(
+        spacing_mm=(2.0, 2.0, 2.0),
+        patch_size=(30, 33, 40),
+        batch_size=1,
+        mirror_axes=(0, 1),
+        network=NetworkConfig(base_features=12, max_features=24),
+        optimizer=OptimizerConfig(kind="sgd", learning_rate=0.5),
+    )
+    plan = make_plan([make_row()] * 3, make_task("x"), config, "cpu")
+    assert plan.preprocessing.spacing_mm == (2.0, 2.0, 2.0)
+    assert plan.patch_size == (32, 40, 40)  # made divisible by the strides
+    assert plan.mirror_axes == (0, 1)
+    assert plan.learning_rate == 0.5
+    assert max(plan.network.features) == 24
+    assert plan.batch_size == 2
+    assert any("batch 2 instead of the configured 1" in reason for reason in plan.reasons)
+
+
+@given(
+    shape=st.tuples(*[st.integers(9, 400)] * 3),
+    spacing_mm=st.tuples(*[st.floats(0.3, 8)] * 3),
+    device=st.sampled_from(["cpu", "cuda"]),
+)
+def test_every_plan_can_be_built_and_fits(shape, spacing_mm, device):
+    rows = [make_row(shape=shape, spacing_mm=spacing_mm)] * 5
+    plan = make_plan(rows, make_task("x"), TrainConfig(), device)
+    divisor = np.prod(np.array(plan.network.strides), axis=0)
+    assert not np.any(np.array(plan.patch_size) % divisor)
+    assert np.all(np.array(plan.patch_size) // divisor >= 1)
+    assert plan.batch_size >= 2
+    # A norm over one voxel has no variance: the bottleneck keeps more than one.
+    assert np.prod(np.array(plan.patch_size) // divisor) > 1
+    assert len(plan.network.features) == len(plan.network.strides) == len(plan.network.kernels)

@@ -1,0 +1,78 @@
+"""Progress always ends at 1 and the learning rate at 0."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.train.config import OptimizerConfig, TrainConfig
+from pipeline.train.schedule import (
+    Pace,
+    begin_round,
+    budget_seconds,
+    fixed_steps,
+    learning_rate,
+    steps_in_time,
+    steps_of_round,
+)
+
+
+@given(total=st.integers(1, 5000), n_rounds=st.integers(1, 40))
+def test_rounds_add_up_to_the_steps_asked_for(total, n_rounds):
+    pace = Pace(min(n_rounds, total))
+    step, progress = 0, []
+    while pace.round < pace.n_rounds:
+        n_steps = steps_of_round(pace, total)
+        assert n_steps >= 1
+        begin_round(pace, step, n_steps)
+        progress.append(pace.progress(step))
+        step += n_steps
+        assert pace.progress(step) == pytest.approx((pace.round + 1) / pace.n_rounds)
+        pace.round += 1
+    assert step == total
+    assert progress == sorted(progress)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "poly"])
+def test_learning_rate_rises_then_falls_to_zero(schedule):
+    config = OptimizerConfig(schedule=schedule, warmup_fraction=0.1)
+    rates = [learning_rate(i / 1000, 1e-3, config) for i in range(1001)]
+    assert rates[100] == pytest.approx(1e-3)
+    assert rates[:101] == sorted(rates[:101])
+    assert rates[100:] == sorted(rates[100:], reverse=True)
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+    assert rates[0] > 0
+
+
+@given(budget_s=st.floats(10, 1e5), step_s=st.floats(0.01, 10), validation_s=st.floats(0, 5))
+def test_a_steady_machine_ends_inside_its_budget(budget_s, step_s, validation_s):
+    pace, step, elapsed_s = Pace(10), 0, 0.0
+    minimum_s = 10 * (2 * step_s + validation_s)
+    while pace.round < pace.n_rounds:
+        n_steps = steps_in_time(pace, budget_s - elapsed_s, step_s, validation_s)
+        begin_round(pace, step, n_steps)
+        step += n_steps
+        elapsed_s += n_steps * step_s + validation_s
+        pace.round += 1
+    assert elapsed_s <= max(budget_s, minimum_s) + 1e-6
+    if budget_s > 2 * minimum_s:
+        assert elapsed_s > 0.9 * budget_s - 10 * step_s
+
+
+def test_a_machine_that_slows_down_still_ends_in_time():
+    pace, step, elapsed_s = Pace(20), 0, 0.0
+    while pace.round < pace.n_rounds:
+        believed_s = 0.1 if pace.round <= 10 else 0.3
+        n_steps = steps_in_time(pace, 600 - elapsed_s, believed_s, 1.0)
+        begin_round(pace, step, n_steps)
+        elapsed_s += n_steps * (0.1 if pace.round < 10 else 0.3) + 1.0
+        step += n_steps
+        pace.round += 1
+    # One round of the twenty was paced before the slowdown was seen.
+    assert elapsed_s < 600 * 1.15
+
+
+def test_lengths_of_training():
+    assert fixed_steps(TrainConfig(steps=7), 10) == 7
+    assert fixed_steps(TrainConfig(epochs=1.5), 10) == 15
+    assert fixed_steps(TrainConfig(budget_minutes=2), 10) is None
+    assert budget_seconds(TrainConfig(budget_minutes=2)) == 120
