@@ -11,7 +11,7 @@ DEV    := $(VENV)/.installed-dev
 
 # Without DATA the demo dataset is made and used, with its own short experiment file.
 DEMO       := data/demo
-DEMO_TEST  := data/demo_heldout
+DEMO_TEST  := data/demo/imagesTs
 DATA       ?=
 WORK       ?=
 CONFIG     ?=
@@ -44,10 +44,10 @@ $(DEV): $(STAMP)
 	@touch $@
 
 $(DEMO)/dataset.json: $(STAMP) scripts/make_demo_dataset.py
-	@$(BIN)/python scripts/make_demo_dataset.py data
+	@$(BIN)/python scripts/make_demo_dataset.py $(DEMO)
 	@touch $@
 
-demo: $(DEMO)/dataset.json ## Make the demo dataset (data/demo, data/demo_heldout)
+demo: $(DEMO)/dataset.json ## Make the demo dataset in data/demo
 
 ingest: $(STAMP) $(NEED_DATA) ## Read DATA into the case store
 	@$(BIN)/voxline ingest $(call WITH,$(DEMO))

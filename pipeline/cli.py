@@ -22,7 +22,9 @@ app = typer.Typer(
 )
 
 # Typer carries its own copy of click and exports only this one of its errors.
-_CLICK_ERRORS = tuple(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+_CLICK_ERRORS: tuple[type[typer.BadParameter], ...] = tuple(
+    c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
+)
 
 Data = Annotated[Path | None, typer.Option(help="Dataset folder (NIfTI images and labels).")]
 Work = Annotated[

@@ -18,6 +18,7 @@ from pipeline.artifacts import (
     DatasetManifest,
     Findings,
     ModelCard,
+    ModelInfo,
     Predictions,
     Summary,
     read_artifact,
@@ -27,6 +28,7 @@ from pipeline.core.errors import (
     EXIT_DATA_ERRORS,
     EXIT_DONE,
     EXIT_WARNINGS,
+    DataError,
     MissingInputError,
     UsageError,
 )
@@ -34,6 +36,7 @@ from pipeline.core.log import JsonLinesHandler
 from pipeline.core.tracker import Tracker
 from pipeline.core.workspace import Workspace, write_json, write_text
 from pipeline.experiment import Experiment, experiment_schema, load_experiment
+from pipeline.io.discover import DatasetFolder, discover, list_volumes
 from pipeline.tracking.session import open_tracker
 
 logger = logging.getLogger(__name__)
@@ -142,27 +145,35 @@ def run_train(request: Request) -> int:
 
 def run_infer(request: Request, model: Path | None) -> int:
     """Predict a folder of images."""
-    predictions = _infer(request, model)
+    request = _with_trained_work(request)
+    model_file = model or _find_model(request.workspace, request.experiment)
+    _, _, predictions = _infer(request, model_file)
     has_failed = any(case.status == "failed" for case in predictions.cases)
     return EXIT_DATA_ERRORS if has_failed else EXIT_DONE
 
 
 def run_evaluate(request: Request, model: Path | None) -> int:
     """Predict a labelled folder and score the predictions."""
-    from pipeline.evaluate.stage import EvaluationInput, evaluate
-    from pipeline.io.discover import discover
+    from pipeline.evaluate.evaluation import EvaluationInput
+    from pipeline.evaluate.stage import evaluate
 
     request = _with_trained_work(request)
-    predictions = _infer(request, model)
-    folder = discover(_needed_data(request))
+    model_file = model or _find_model(request.workspace, request.experiment)
+    folder, info, predictions = _infer(request, model_file)
+    references = {c.case_id: c.label for c in folder.cases if c.label is not None}
+    if not references:
+        raise DataError(
+            "no labels to score against were found",
+            where=str(request.data),
+            fix="put them beside the images as labelsTr/ or labels/, or use 'voxline infer'",
+        )
     out_dir = request.workspace.evaluate_dir(folder.name)
-    infer_dir = request.workspace.infer_dir(folder.name)
     given = EvaluationInput(
         dataset_name=folder.name,
-        prediction_dir=infer_dir / "predictions",
-        references={c.case_id: c.label for c in folder.cases if c.label is not None},
+        prediction_dir=request.workspace.infer_dir(folder.name) / "predictions",
+        references=references,
         images={c.case_id: c.images[0] for c in folder.cases},
-        task=_model_task(request, model),
+        task=info.task,
         seen_in_training=tuple(c.case_id for c in predictions.cases if c.seen_in_training),
     )
     with _stage(request, "evaluate", folder=out_dir) as tracker:
@@ -172,7 +183,8 @@ def run_evaluate(request: Request, model: Path | None) -> int:
 
 def run_score(request: Request, pred: Path | None, ref: Path | None) -> int:
     """Score predictions of any origin against a folder of reference labels."""
-    from pipeline.evaluate.stage import evaluate, input_from_folders
+    from pipeline.evaluate.evaluation import EvaluationInput
+    from pipeline.evaluate.stage import evaluate
 
     if pred is None or ref is None:
         raise UsageError(
@@ -180,7 +192,11 @@ def run_score(request: Request, pred: Path | None, ref: Path | None) -> int:
             where="command line",
             fix="give --pred FOLDER and --ref FOLDER (make evaluate PRED=... REF=...)",
         )
-    given = input_from_folders(pred.resolve(), ref.resolve())
+    given = EvaluationInput(
+        dataset_name=pred.resolve().name,
+        prediction_dir=pred.resolve(),
+        references=list_volumes(ref.resolve()),
+    )
     work = request.work or (RUNS_DIR / "scores").resolve()
     request = Request(request.data, work, request.experiment)
     out_dir = request.workspace.evaluate_dir(given.dataset_name)
@@ -235,16 +251,15 @@ def _audit_if_stale(request: Request) -> None:
     _audit(request)
 
 
-def _infer(request: Request, model: Path | None) -> Predictions:
-    from pipeline.infer.stage import infer
-    from pipeline.io.discover import discover
+def _infer(request: Request, model_file: Path) -> tuple[DatasetFolder, ModelInfo, Predictions]:
+    from pipeline.infer.stage import infer, open_model
 
-    request = _with_trained_work(request)
-    model_file = model or _find_model(request.workspace, request.experiment)
-    folder = discover(_needed_data(request))
+    model = open_model(model_file, request.experiment.infer)
+    folder = discover(_needed_data(request), n_channels=len(model.info.task.channels))
     out_dir = request.workspace.infer_dir(folder.name)
     with _stage(request, "infer", folder=out_dir) as tracker:
-        return infer(request.experiment.infer, model_file, folder, out_dir, tracker)
+        predictions = infer(request.experiment.infer, model, folder, out_dir, tracker)
+    return folder, model.info, predictions
 
 
 # --- around a stage -------------------------------------------------------------------------------

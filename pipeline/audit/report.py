@@ -178,9 +178,11 @@ def _finding_pictures(report: ReportInput) -> list[Picture]:
 
 
 def _sample_pictures(report: ReportInput, n_already: int) -> list[Picture]:
-    """The usable cases with the least, the median and the most foreground."""
+    """The cases without errors with the least, the median and the most foreground."""
+    has_error = {f.case_id for f in report.findings.findings if f.severity == "error"}
+    shown = [c for c in report.cases if sum(c.n_class_voxels) and c.case_id not in has_error]
+    cases = sorted(shown, key=lambda c: (sum(c.n_class_voxels), c.case_id))
     n_free = min(_N_SAMPLE_CASES, report.config.max_pictures - n_already)
-    cases = sorted(report.cases, key=lambda c: (sum(c.n_class_voxels), c.case_id))
     if not cases or n_free <= 0:
         return []
     words = ("least foreground", "median foreground", "most foreground")

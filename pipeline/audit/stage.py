@@ -19,6 +19,7 @@ from pipeline.audit.splits import find_groups, make_splits
 from pipeline.audit.terminal import count_findings, print_findings
 from pipeline.audit.view import CaseRow, DatasetView
 from pipeline.audit.waivers import apply_waivers, judge
+from pipeline.core.errors import ConfigError, did_you_mean
 from pipeline.core.parallel import map_cases
 from pipeline.core.tracker import Tracker
 from pipeline.core.workspace import Workspace, write_json, write_text
@@ -45,10 +46,11 @@ def audit(config: AuditConfig, workspace: Workspace, tracker: Tracker) -> Findin
 
     Raises:
         MissingInputError: If ingest has not run.
-        ConfigError: If the patient groups cannot be read.
+        ConfigError: If the patient groups cannot be read or a required class does not exist.
         DataError: If the case store is damaged.
     """
     manifest = read_artifact(workspace.dataset_file, DatasetManifest, made_by="ingest")
+    _check_class_names(config, manifest)
     groups = find_groups([c.case_id for c in manifest.cases], config.groups)
     dataset = DatasetView(manifest, _make_rows(manifest, config, workspace))
     fingerprint = Fingerprint(cases=tuple(r.fingerprint for r in dataset.rows if r.fingerprint))
@@ -100,6 +102,16 @@ def check_dataset(dataset: DatasetView, splits: Splits, config: AuditConfig) -> 
         *dataset_checks.check_duplicates(dataset, splits),
         *dataset_checks.check_usable(usable, dataset),
     ]
+
+
+def _check_class_names(config: AuditConfig, manifest: DatasetManifest) -> None:
+    for name in config.required_classes:
+        if name not in manifest.task.class_names:
+            raise ConfigError(
+                f"there is no class '{name}'",
+                where="audit.required_classes",
+                fix=did_you_mean(name, manifest.task.class_names),
+            )
 
 
 def _make_rows(

@@ -22,6 +22,8 @@ from pipeline.core.config import StrictModel
 Role = Literal["image", "label"]
 ImageArray = Real[np.ndarray, "channel i j k"]
 LabelArray = Real[np.ndarray, "i j k"] | Bool[np.ndarray, "i j k"]
+# Beside an image, a faulty label may have any shape; the axis names differ to allow that.
+_OtherLabelArray = Real[np.ndarray, "li lj lk"] | Bool[np.ndarray, "li lj lk"]
 
 # Counting in pieces keeps memory flat: bincount widens its input to 8 bytes per voxel.
 _CHUNK_VOXELS = 1 << 20
@@ -67,7 +69,7 @@ class CaseView:
     record: CaseRecord
     task: Task
     image: ImageArray | None = None
-    label: LabelArray | None = None
+    label: _OtherLabelArray | None = None
     values: LabelValues | None = None
 
     @property

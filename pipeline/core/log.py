@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -70,6 +70,7 @@ class JsonLinesHandler(logging.Handler):
         super().close()
 
 
+@runtime_checkable
 class Bar(Protocol):
     """Something that shows how far long work has come."""
 

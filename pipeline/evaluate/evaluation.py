@@ -21,6 +21,7 @@ class EvaluationInput:
         references: Case id to label file; every one is scored, with a prediction or without.
         task: Says which value is which class; None finds out from the references.
         images: Case id to image file, for pictures; may be empty.
+        seen_in_training: Cases the model was trained on; their scores say little.
     """
 
     dataset_name: str
@@ -28,6 +29,7 @@ class EvaluationInput:
     references: Mapping[str, Path]
     task: Task | None = None
     images: Mapping[str, Path] = field(default_factory=dict)
+    seen_in_training: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from pipeline.artifacts import PredictionRecord, Predictions, SourceStamp, read_artifact
+from pipeline.artifacts import ModelInfo, PredictionRecord, Predictions, SourceStamp, read_artifact
 from pipeline.core.errors import MissingInputError, VoxlineError
 from pipeline.core.log import progress_bar
 from pipeline.core.parallel import available_cores
@@ -25,29 +26,56 @@ from pipeline.models.checkpoint import Model, load_model
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class OpenModel:
+    """A model and the file it came from."""
+
+    file: Path
+    model: Model
+
+    @property
+    def info(self) -> ModelInfo:
+        """Task, plan and origin."""
+        return self.model.info
+
+
+def open_model(file: Path, config: InferConfig) -> OpenModel:
+    """Load a model onto the configured device.
+
+    Args:
+        file: Written by the train stage.
+        config: Device.
+
+    Returns:
+        The model with the name of its file.
+
+    Raises:
+        CheckpointError: If the file is not a model.
+        MissingInputError: If a GPU is asked for that is not there.
+    """
+    if not torch.cuda.is_available():
+        torch.set_num_threads(available_cores())
+    return OpenModel(file, load_model(file, _device(config)))
+
+
 def infer(
-    config: InferConfig, model_file: Path, folder: DatasetFolder, out_dir: Path, tracker: Tracker
+    config: InferConfig, opened: OpenModel, folder: DatasetFolder, out_dir: Path, tracker: Tracker
 ) -> Predictions:
     """Predict every case; one that fails is named and does not stop the others.
 
     Cases predicted before by the same model from the same files are not predicted again.
 
     Args:
-        config: Device and windows.
-        model_file: Written by the train stage.
+        config: Windows.
+        opened: From `open_model`.
         folder: Images to predict.
         out_dir: Gets predictions/<case_id>.nii.gz and predictions.json.
         tracker: Gets counts and cost.
 
     Returns:
         One record per case.
-
-    Raises:
-        CheckpointError: If the model cannot be read.
     """
-    if not torch.cuda.is_available():
-        torch.set_num_threads(available_cores())
-    model = load_model(model_file, _device(config))
+    model = opened.model
     known = _known(out_dir, model)
     records: list[PredictionRecord] = []
     with progress_bar("predict", len(folder.cases)) as bar:
@@ -56,7 +84,7 @@ def infer(
             records.append(record or _predict(model, case, folder, out_dir, config))
             predictions = Predictions(
                 dataset_name=folder.name,
-                model_file=str(model_file),
+                model_file=str(opened.file),
                 model_digest=model.digest,
                 cases=tuple(records),
             )

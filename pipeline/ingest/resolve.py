@@ -10,7 +10,7 @@ from pipeline.io.discover import DatasetFolder
 
 _CT_WORDS = frozenset(("ct", "ncct", "cect", "cta", "ctp"))
 _PET_WORDS = frozenset(("pet", "suv", "fdg"))
-_MR_WORD = re.compile(r"mri?|t[12]\w*|flair\d*|dwi|adc|swi|pdw?|dce|bold|asl")
+_MR_WORD = re.compile(r"mri?|t[12]\w*|flair\w*|dwi|adc|swi|pdw?|dce|bold|asl")
 
 
 def resolve_task(

@@ -18,6 +18,9 @@ _MIN_IMPORTANCE = 1e-3
 # torch takes its fast CPU convolution for small volumes only from two windows on
 # (reference/performance.md 4c: 1.9 times faster for a whole small network).
 _MIN_CPU_BATCH = 2
+# Largest window plane (i times j, voxels) for which that holds: torch switches at channels x i x j
+# above 20480, with the 8 channels of our smallest network (benchmarks/window.py).
+_MAX_SLOW_PLANE = 2560
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ def _window_logits(
     and release the planes below the next start along i.
     """
     places = _places(tuple(image.shape[1:]), settings)
-    n_least = _MIN_CPU_BATCH if image.device.type == "cpu" else 1
+    n_least = _least_batch(settings.window, image.device)
     n_batch = max(settings.batch_size, n_least)
     expected = (settings.n_classes, *settings.window)
     for first in range(0, len(places), n_batch):
@@ -153,6 +156,12 @@ def _window_logits(
                 fix="use the plan that the network was built from",
             )
         yield from zip(group, output[: len(group)].float(), strict=True)
+
+
+def _least_batch(window: Shape3, device: torch.device) -> int:
+    """2 where a CPU takes longer over one window than over two of the same."""
+    is_small = window[0] * window[1] <= _MAX_SLOW_PLANE
+    return _MIN_CPU_BATCH if device.type == "cpu" and is_small else 1
 
 
 def _places(shape: tuple[int, ...], settings: WindowSettings) -> list[Place]:

@@ -157,7 +157,8 @@ class MlflowTracker:
     def log_picture(self, file: Path, *, key: str, step: int) -> None:
         """Record a PNG as one step of a series; begin with step 0, on which the UI opens."""
         key = clean_picture_key(key)
-        if not self._is_news(f"picture {key}", 0.0, step):
+        series = f"picture {key}"
+        if step <= self._last_steps.get(series, -1):
             return
         copy = self._target.folder / "pictures" / f"{uuid4().hex}.png"
         try:
@@ -168,6 +169,8 @@ class MlflowTracker:
         except (OSError, SyntaxError) as error:  # Pillow reports broken PNGs as SyntaxError
             _log.warning("tracking: picture %s is not recorded: %s", file, error)
             return
+        self._last_steps[series] = step
+        self._is_state_saved = False
         self._put(
             [PictureRecord(run=self._parent, time_ms=_now_ms(), file=copy, key=key, step=step)]
         )

@@ -43,7 +43,7 @@ class LoopState:
         step: Optimization steps done.
         elapsed_s: Training time used, over all resumes, validations included.
         step_s: Measured time of one step.
-        validation_s: Measured time of one validation round.
+        validation_s: Measured time between two rounds: validation, checkpoint, reports.
         n_validation_cases: Cases per validation round.
         sums: Sums of step results since the round began.
         n_summed: Steps in the sums.
@@ -133,7 +133,7 @@ def run_loop(parts: LoopParts, should_stop: Callable[[], bool]) -> LoopState:
     clock = _Clock(state)
     with progress_bar("train", 100, done=_percent(state)) as bar:
         while not state.is_finished:
-            if state.step >= state.pace.end_step:
+            if not state.pace.is_open:
                 _begin_round(parts, state)
             _run_steps(parts, state, clock, bar, should_stop)
             _end_round(parts, state, clock)
@@ -218,6 +218,7 @@ def _begin_round(parts: LoopParts, state: LoopState) -> None:
         n_steps = schedule.steps_of_round(state.pace, total)
     else:
         left_s = schedule.budget_seconds(parts.config) - state.elapsed_s
+        schedule.drop_rounds(state.pace, left_s, state.step_s, state.validation_s)
         n_steps = schedule.steps_in_time(state.pace, left_s, state.step_s, state.validation_s)
     schedule.begin_round(state.pace, state.step, n_steps)
     state.sums, state.n_summed = {}, 0
@@ -286,19 +287,20 @@ def _end_round(parts: LoopParts, state: LoopState, clock: _Clock) -> None:
         state.best_dice = max(state.best_dice, state.smoothed_dice or 0.0)
     state.pace.round += 1
     state.is_finished = state.pace.round >= state.pace.n_rounds
-    validation_s = clock.tick()
-    if parts.cases:
-        state.validation_s = validation_s
+    started_s = state.elapsed_s
+    clock.tick()
     row["train/elapsed_min"] = state.elapsed_s / 60
     state.history.append(row)
     if is_best:
         save_model(parts.best_file, parts.learner.weights(), parts.info)
-    state.pace.first_step = state.pace.end_step = state.step
+    schedule.close_round(state.pace, state.step)
     _save(parts, state, clock)
     write_text(parts.folder / "history.csv", _history_csv(state.history))
     _report(parts, row)
     if _is_picture_round(state):
         _log_pictures(parts, state)
+    clock.tick()
+    state.validation_s = state.elapsed_s - started_s
 
 
 def _validate(parts: LoopParts, state: LoopState) -> dict[str, float]:

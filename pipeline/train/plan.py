@@ -88,7 +88,7 @@ def make_plan(
         ),
         patch_size=patch,
         batch_size=batch_size,
-        mirror_axes=_mirror_axes(task, config, reasons),
+        mirror_axes=_mirror_axes(task, config, device, reasons),
         learning_rate=_learning_rate(config, device, reasons),
         n_train_cases=len(rows),
         median_shape=_shape3(median_shape),
@@ -262,13 +262,19 @@ def _batch_size(
     return size
 
 
-def _mirror_axes(task: Task, config: TrainConfig, reasons: list[str]) -> tuple[int, ...]:
+def _mirror_axes(
+    task: Task, config: TrainConfig, device: str, reasons: list[str]
+) -> tuple[int, ...]:
     if config.mirror_axes is not None:
         reasons.append(f"mirroring along axes {config.mirror_axes}: as configured")
         return config.mirror_axes
     lateral = [name for name in task.class_names if is_lateralized(name)]
     if lateral:
         reasons.append(f"no mirroring: '{lateral[0]}' names a side of the body")
+        return ()
+    if device == "cpu":
+        # Measured on Hippocampus: .886 without, .880 with after 1800 steps (docs/decisions/0006).
+        reasons.append("no mirroring: it costs accuracy in the few steps a CPU can do")
         return ()
     reasons.append("mirroring left-right: no class names a side of the body")
     return (0,)

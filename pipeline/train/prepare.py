@@ -45,7 +45,7 @@ class PreparedCase:
     case_id: str
     image: Float16[np.ndarray, "channel i j k"]
     label: UInt8[np.ndarray, "i j k"]
-    coordinates: tuple[Integer[np.ndarray, "n 3"], ...]
+    coordinates: tuple[Integer[np.ndarray, "_ 3"], ...]
     spacing_mm: Spacing
 
 
@@ -151,7 +151,7 @@ def _prepare(job: _Job) -> None:
 
 def _class_coordinates(
     label: Integer[np.ndarray, "i j k"], n_classes: int, case_id: str
-) -> list[Integer[np.ndarray, "n 3"]]:
+) -> list[Integer[np.ndarray, "_ 3"]]:
     coordinates = []
     for index in range(1, n_classes + 1):
         found = np.argwhere(label == index).astype(np.int32)

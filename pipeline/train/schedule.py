@@ -25,6 +25,11 @@ class Pace:
     first_step: int = 0
     end_step: int = 0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a round has begun and not ended yet."""
+        return self.end_step > self.first_step
+
     def progress(self, step: int) -> float:
         """Share of the training done before a step, 0 to 1."""
         length = max(1, self.end_step - self.first_step)
@@ -48,6 +53,18 @@ def budget_seconds(config: TrainConfig) -> float:
 def begin_round(pace: Pace, step: int, n_steps: int) -> None:
     """Set the limits of the current round."""
     pace.first_step, pace.end_step = step, step + n_steps
+
+
+def close_round(pace: Pace, step: int) -> None:
+    """Mark that no round is under way."""
+    pace.first_step = pace.end_step = step
+
+
+def drop_rounds(pace: Pace, left_s: float, step_s: float, validation_s: float) -> None:
+    """Do with fewer rounds when the time left does not allow for all of them."""
+    shortest_s = MIN_STEPS_PER_ROUND * step_s + validation_s
+    n_possible = max(1, int(left_s / max(shortest_s, 1e-9)))
+    pace.n_rounds = min(pace.n_rounds, pace.round + n_possible)
 
 
 def steps_of_round(pace: Pace, total: int) -> int:

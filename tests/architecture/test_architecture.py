@@ -82,7 +82,7 @@ def test_every_module_has_a_test_file():
             continue
         if not mirror.is_file():
             missing.append(str(mirror.relative_to(ROOT)))
-    assert missing == []
+    assert not missing, "no test file:\n" + "\n".join(missing)
 
 
 def test_the_list_of_exceptions_is_not_stale():

@@ -85,7 +85,7 @@ def test_the_heat_map_shows_the_first_cases_and_signs():
 
 def test_many_classes_are_drawn_densely():
     names = [f"c{n}" for n in range(MAX_CLASSES_WITH_NUMBERS + 1)]
-    cases = [case("one", **{name: (5, 1, 1) for name in names})]
+    cases = [case("one", **dict.fromkeys(names, (5, 1, 1)))]
     assert plot(cases, names).row_height == DENSE_ROW_HEIGHT
     assert not heat_map(cases, names, STRICT).has_numbers
 

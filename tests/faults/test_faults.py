@@ -28,6 +28,7 @@ Found = set[tuple[str, str]]
 Array = NDArray[np.generic]
 
 N_CASES = 6
+QUICK = AuditConfig(max_pictures=0)  # pictures have their own tests
 # Byte offsets in the NIfTI-1 header.
 PIXDIM, SCL_SLOPE, QFORM_CODE, SFORM_CODE, QOFFSET_X, SROW_X = 76, 112, 252, 254, 268, 280
 
@@ -35,7 +36,7 @@ PIXDIM, SCL_SLOPE, QFORM_CODE, SFORM_CODE, QOFFSET_X, SROW_X = 76, 112, 252, 254
 def run_audit(data_dir: Path, work_dir: Path, config: AuditConfig | None = None) -> Findings:
     workspace = Workspace(work_dir)
     ingest(IngestConfig(), TaskConfig(), data_dir, workspace, NullTracker())
-    return audit(config or AuditConfig(), workspace, NullTracker())
+    return audit(config or QUICK, workspace, NullTracker())
 
 
 def loud(findings: Findings) -> Found:
@@ -94,6 +95,14 @@ def mirrored_header(file: Path) -> None:
     flip = np.eye(4)
     flip[0, 0], flip[0, 3] = -1, array.shape[0] - 1
     write_nifti(file, array, affine @ flip)
+
+
+def reordered(file: Path) -> None:
+    """Store voxels and header in another orientation, both right."""
+    array, affine = read(file)
+    flip = np.eye(4)
+    flip[0, 0], flip[0, 3] = -1, array.shape[0] - 1
+    write_nifti(file, array[::-1], affine @ flip)
 
 
 def drop_codes(file: Path) -> None:
@@ -199,7 +208,12 @@ class Fault:
 
 
 FAULTS = [
-    Fault("image without label", lambda d: label_file(d).unlink(), {("F01", "error")}),
+    Fault(
+        "image without label",
+        lambda d: label_file(d).unlink(),
+        {("F01", "error")},
+        also=frozenset({"E12"}),
+    ),
     Fault("text as gz", lambda d: label_file(d).write_text("hello " * 99), {("F02", "error")}),
     Fault("empty file", lambda d: image_file(d).write_bytes(b""), {("F02", "error")}),
     Fault("truncated gz", lambda d: truncate(image_file(d)), {("F03", "error")}),
@@ -275,6 +289,11 @@ FAULTS = [
             patch(label_file(d), QFORM_CODE, "h", 0),
         ),
         {("G07", "error")},
+    ),
+    Fault(
+        "label stored in another order",
+        lambda d: reordered(label_file(d)),
+        {("G08", "warning")},
     ),
     Fault("label header mirrored", lambda d: mirrored_header(label_file(d)), {("G08", "error")}),
     Fault(

@@ -14,8 +14,6 @@ AFFINE = phantoms.affine_of(SHAPE, (1.0, 2.0, 3.0), "PIR", oblique_degrees=10)
 
 def save(file, array, affine=AFFINE, slope=None, inter=0.0):
     image = nib.Nifti1Image(array, affine)
-    if slope is not None:
-        image.header.set_slope_inter(slope, inter)
     image.header.set_data_dtype(array.dtype)
     raw = bytearray(image.to_bytes())
     if slope is not None:  # nibabel would rescale the voxels: put the factors into the header only

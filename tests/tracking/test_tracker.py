@@ -1,16 +1,23 @@
 """What stages say arrives, once, and what MLflow cannot take is dealt with."""
 
+import contextlib
 import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 
 def _picture(file):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(file)
     return file
+
+
+def _train_until(place, n_epochs):
+    with contextlib.suppress(KeyboardInterrupt), place.open() as tracker:
+        for epoch in range(n_epochs):
+            tracker.log_metrics({"train/loss": 1.0 / (epoch + 1)}, step=epoch)
+        raise KeyboardInterrupt
 
 
 def test_numbers_that_are_not_finite_are_left_out(place):
@@ -27,10 +34,7 @@ def test_numbers_that_are_not_finite_are_left_out(place):
 
 
 def test_a_resumed_stage_repeats_no_step(place):
-    with pytest.raises(KeyboardInterrupt), place.open() as tracker:
-        for epoch in range(6):
-            tracker.log_metrics({"train/loss": 1.0 / (epoch + 1)}, step=epoch)
-        raise KeyboardInterrupt
+    _train_until(place, 6)
     with place.open() as tracker:  # the checkpoint was of epoch 3
         for epoch in range(4, 9):
             tracker.log_metrics({"train/loss": 1.0 / (epoch + 1)}, step=epoch)
@@ -158,4 +162,3 @@ def test_a_full_disk_costs_one_warning_and_no_exception(place, caplog):
         moved.rename(folder)
     assert caplog.text.count("results cannot be kept") == 1
     assert place.parent().info.status == "FINISHED"
-

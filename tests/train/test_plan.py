@@ -140,3 +140,10 @@ def test_every_plan_can_be_built_and_fits(shape, spacing_mm, device):
     # A norm over one voxel has no variance: the bottleneck keeps more than one.
     assert np.prod(np.array(plan.patch_size) // divisor) > 1
     assert len(plan.network.features) == len(plan.network.strides) == len(plan.network.kernels)
+
+
+def test_mirroring_needs_a_gpu_and_classes_without_sides():
+    rows = [make_row()] * 3
+    assert make_plan(rows, make_task("liver"), TrainConfig(), "cuda").mirror_axes == (0,)
+    assert make_plan(rows, make_task("liver"), TrainConfig(), "cpu").mirror_axes == ()
+    assert make_plan(rows, make_task("left"), TrainConfig(), "cuda").mirror_axes == ()

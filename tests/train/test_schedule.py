@@ -9,6 +9,7 @@ from pipeline.train.schedule import (
     Pace,
     begin_round,
     budget_seconds,
+    drop_rounds,
     fixed_steps,
     learning_rate,
     steps_in_time,
@@ -46,15 +47,16 @@ def test_learning_rate_rises_then_falls_to_zero(schedule):
 @given(budget_s=st.floats(10, 1e5), step_s=st.floats(0.01, 10), validation_s=st.floats(0, 5))
 def test_a_steady_machine_ends_inside_its_budget(budget_s, step_s, validation_s):
     pace, step, elapsed_s = Pace(10), 0, 0.0
-    minimum_s = 10 * (2 * step_s + validation_s)
+    minimum_s = 2 * step_s + validation_s
     while pace.round < pace.n_rounds:
+        drop_rounds(pace, budget_s - elapsed_s, step_s, validation_s)
         n_steps = steps_in_time(pace, budget_s - elapsed_s, step_s, validation_s)
         begin_round(pace, step, n_steps)
         step += n_steps
         elapsed_s += n_steps * step_s + validation_s
         pace.round += 1
     assert elapsed_s <= max(budget_s, minimum_s) + 1e-6
-    if budget_s > 2 * minimum_s:
+    if budget_s > 20 * minimum_s:
         assert elapsed_s > 0.9 * budget_s - 10 * step_s
 
 
@@ -69,6 +71,14 @@ def test_a_machine_that_slows_down_still_ends_in_time():
         pace.round += 1
     # One round of the twenty was paced before the slowdown was seen.
     assert elapsed_s < 600 * 1.15
+
+
+def test_a_round_that_costs_more_than_the_time_left_is_dropped():
+    pace = Pace(20, round=10)
+    drop_rounds(pace, 10.0, 0.1, 4.0)
+    assert pace.n_rounds == 12
+    drop_rounds(pace, -5.0, 0.1, 4.0)
+    assert pace.n_rounds == 11
 
 
 def test_lengths_of_training():

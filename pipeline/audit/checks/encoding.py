@@ -57,6 +57,8 @@ def check_binary_coding(view: CaseView, config: AuditConfig) -> list[Finding]:
     wanted = view.task.classes[0] if len(view.task.classes) == 1 else None
     target = f"{wanted.source_values[0]}" if wanted else "the value of the class it shows"
     fix = f"write {background} as 0 and {foreground} as {target} in a copy"
+    if background == 0:
+        fix = f"write {foreground} as {target} in a copy"
     if wanted and background == 0:
         fix += f", or set task.classes to {{{wanted.name}: {foreground}}} if all labels are alike"
     return [
@@ -69,7 +71,7 @@ def check_binary_coding(view: CaseView, config: AuditConfig) -> list[Finding]:
             message=f"label is a binary mask coded {background} and {foreground}; "
             f"declared are 0 and {names}. Training would never see the structure",
             fix=fix,
-            evidence=_evidence(view, _places(view, (foreground,))),
+            evidence=_evidence(view, []),
         )
     ]
 
@@ -93,7 +95,7 @@ def check_integers(view: CaseView, config: AuditConfig) -> list[Finding]:
             fix="round the values in a copy; all of them then are declared"
             if can_round
             else "export the label again with nearest-neighbor interpolation",
-            evidence=_evidence(view, _fraction_places(view)),
+            evidence=_evidence(view, []),
         )
     ]
 
@@ -232,13 +234,6 @@ def _places(view: CaseView, values: tuple[int, ...]) -> list[tuple[int, int, int
         return []
     label = np.rint(view.label) if view.label.dtype.kind == "f" else view.label
     return _first_voxels(np.isin(label, values))
-
-
-def _fraction_places(view: CaseView) -> list[tuple[int, int, int]]:
-    if view.label is None:
-        return []
-    label = np.nan_to_num(view.label)
-    return _first_voxels(np.abs(label - np.rint(label)) > 1e-3)
 
 
 def _first_voxels(mask: Bool[np.ndarray, "i j k"]) -> list[tuple[int, int, int]]:

@@ -5,6 +5,7 @@ from itertools import permutations
 import numpy as np
 
 from pipeline.artifacts import FileFacts, Finding, Matrix4
+from pipeline.audit.alignment import fits_as_header_says
 from pipeline.audit.config import AuditConfig
 from pipeline.audit.view import CaseView, spatial_shape
 from pipeline.core.errors import GeometryError
@@ -172,24 +173,36 @@ def check_affines(view: CaseView, config: AuditConfig) -> list[Finding]:
 
 
 def check_pair_orientation(view: CaseView, config: AuditConfig) -> list[Finding]:
-    """G08: image and label are stored in different orientations."""
+    """G08: image and label are stored in different orientations.
+
+    Voxline turns both to RAS, so this is harmless if both headers are right. It is a warning if the
+    label fits the image better as its header says, and an error if that cannot be told.
+    """
     image, label = view.record.image, view.record.label
     if image is None or label is None or image.source_orientation == label.source_orientation:
         return []
     displacement = _native_displacement_voxels(view)
     if displacement is not None and displacement <= config.max_affine_shift_voxels:
         return []  # an oblique grid on the border between two names: the same grid
+    is_plausible = view.is_aligned and fits_as_header_says(view)
+    message = (
+        f"label is stored as {label.source_orientation}, image as {image.source_orientation}; "
+    )
+    message += (
+        "the label fits the image as its header says"
+        if is_plausible
+        else "if one header is wrong the label is mirrored"
+    )
     return [
         Finding(
             check_id="G08",
-            severity="error",
+            severity="warning" if is_plausible else "error",
             case_id=view.case_id,
             value=label.source_orientation,
             threshold=image.source_orientation,
-            message=f"label is stored as {label.source_orientation}, image as "
-            f"{image.source_orientation}; if one header is wrong the label is mirrored",
-            fix="look at the overlay: if it fits, waive G08 (Voxline reorients both); if it does "
-            "not, correct the header that lies",
+            message=message,
+            fix="look at the overlay: if it fits, nothing is lost here (Voxline turns both to RAS; "
+            "waive G08); if it does not, correct the header that lies",
             evidence=_file_evidence(view),
         )
     ]

@@ -1,0 +1,49 @@
+from io import StringIO
+
+from rich.console import Console
+
+from pipeline.artifacts import Interval
+from pipeline.evaluate.config import EvaluateConfig
+from pipeline.evaluate.evaluation import Evaluation
+from pipeline.evaluate.table import class_table, format_interval, format_mean
+from pipeline.metrics.aggregate import summarize
+from pipeline.metrics.overlap import OverlapScores
+from pipeline.metrics.scores import CaseScores
+
+
+def printed(cases, class_names):
+    summary = summarize(cases, class_names, n_bootstrap=100)
+    text = StringIO()
+    evaluation = Evaluation("[red]set", class_names, EvaluateConfig(), tuple(cases), summary)
+    Console(file=text, width=140).print(class_table(evaluation))
+    return text.getvalue()
+
+
+def test_counts_and_the_worst_case_stand_beside_the_mean():
+    rows = [("one", 5, 1, 1), ("two", 6, 1, 1), ("three", 0, 0, 7)]
+    cases = [CaseScores(c, (OverlapScores("liver", *n, 0.001),)) for c, *n in rows]
+    line = next(line for line in printed(cases, ("liver",)).splitlines() if "liver" in line)
+    cells = line.split()
+    assert cells[1] == "0.563"  # mean of 10/12, 12/14, 0
+    assert cells[-5:] == ["3", "1", "0", "three", "0.000"]
+
+
+def test_names_with_brackets_are_no_markup():
+    cases = [CaseScores("c[/]", (OverlapScores("[bold]", 5, 1, 1, 0.001),))]
+    text = printed(cases, ("[bold]",))
+    for name in ("[bold]", "c[/]", "[red]set"):
+        assert name in text
+
+
+def test_a_class_without_values_has_dashes():
+    cases = [CaseScores("c", (OverlapScores("liver", 0, 0, 0, 0.001),))]
+    line = next(line for line in printed(cases, ("liver",)).splitlines() if "liver" in line)
+    assert line.split() == ["liver", "-", "-", "-", "0", "0", "0", "-"]
+
+
+def test_means_and_intervals_as_text():
+    known = Interval(mean=0.8849, median=0.9, ci95=(0.8712, 0.8971), n=9, n_undefined=0)
+    assert format_mean(known) == "0.885 [0.871, 0.897]"
+    assert format_interval(known) == "0.871 - 0.897"
+    few = known.model_copy(update={"ci95": None})
+    assert (format_mean(few), format_interval(few)) == ("0.885", "-")

@@ -1,0 +1,194 @@
+"""Every layout is recognized; a folder that is none is told what was looked for."""
+
+import json
+import shutil
+
+import phantoms
+import pytest
+
+from pipeline.core.errors import DataError, UsageError, VoxlineError
+from pipeline.io.discover import discover, list_volumes
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def ids(folder):
+    return [c.case_id for c in folder.cases]
+
+
+@pytest.mark.parametrize(
+    ("layout", "n_channels"), [("decathlon", 1), ("decathlon", 2), ("nnunet", 1), ("nnunet", 2)]
+)
+def test_known_layouts(tmp_path, layout, n_channels):
+    root = phantoms.write_dataset(tmp_path / "set", 3, layout=layout, n_channels=n_channels)
+    folder = discover(root)
+    assert (folder.layout, folder.name, folder.root) == (layout, "set", root)
+    assert ids(folder) == ["case_000", "case_001", "case_002"]
+    assert folder.problems == ()
+    assert len(folder.channel_names) == n_channels
+    assert folder.class_values == {
+        name: (index + 1,) for index, name in enumerate(phantoms.CLASS_NAMES[:2])
+    }
+    n_files = n_channels if layout == "nnunet" else 1
+    assert all(len(c.images) == n_files and c.label for c in folder.cases)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [("images", "labels"), ("IMG", "Masks"), ("ct_scans", "liver-segs"), ("volumes", "annotation")],
+)
+def test_two_folders(tmp_path, images, labels):
+    touch(tmp_path, f"{images}/a.nii.gz", f"{images}/b.nii", f"{labels}/a_seg.nii.gz")
+    touch(tmp_path, f"{labels}/b_seg.nii.gz", "notes.txt", "other/x.nii.gz")
+    folder = discover(tmp_path)
+    assert folder.layout == "two_folders"
+    assert ids(folder) == ["a", "b"]
+    assert folder.problems == ()
+    assert folder.class_values is None
+    assert images in folder.reason
+
+
+@pytest.mark.parametrize("part", ["", "images/", "imagesTs/", "imagesTr/"])
+def test_images_only(tmp_path, part):
+    folder = discover(touch(tmp_path, f"{part}a.nii.gz", f"{part}b.nii.gz"))
+    assert ids(folder) == ["a", "b"]
+    assert all(case.label is None for case in folder.cases)
+    assert folder.problems == ()
+    assert "no labels" in folder.reason
+
+
+def test_training_part_wins_and_the_test_part_can_be_named(tmp_path):
+    root = touch(
+        tmp_path / "task",
+        *("imagesTr/a.nii", "labelsTr/a.nii", "imagesTs/t.nii", "labelsTs/t.nii"),
+    )
+    (root / "dataset.json").write_text(json.dumps({"modality": {"0": "CT"}}))
+    assert ids(discover(root)) == ["a"]
+    test_part = discover(root / "imagesTs")
+    assert ids(test_part) == ["t"]
+    assert test_part.cases[0].label == root / "labelsTs" / "t.nii"
+    assert (test_part.root, test_part.name) == (root, "task_imagesTs")
+    assert test_part.channel_names == ("CT",)
+    shutil.rmtree(root / "imagesTr")
+    assert ids(discover(root)) == ["t"]
+
+
+def test_hidden_files_are_ignored(tmp_path):
+    folder = discover(touch(tmp_path, "images/a.nii", "images/._a.nii", "labels/a.nii", ".x/y.nii"))
+    assert ids(folder) == ["a"]
+    assert folder.problems == ()
+
+
+def test_files_without_partner_or_of_other_formats_are_named(tmp_path):
+    folder = discover(
+        touch(
+            tmp_path,
+            *("images/a.nii", "images/b.nii", "images/c.mha", "images/readme.txt"),
+            *("labels/a.nii", "labels/d.nii", "labels/c.nrrd"),
+        )
+    )
+    assert ids(folder) == ["a", "b"]
+    assert {(p.check_id, p.file) for p in folder.problems} == {
+        ("F01", "images/b.nii"),
+        ("F01", "labels/d.nii"),
+        ("F05", "images/c.mha"),
+        ("F05", "labels/c.nrrd"),
+    }
+
+
+def test_channels_without_labels(tmp_path):
+    both = touch(tmp_path / "x", "a_0000.nii", "a_0001.nii", "b_0000.nii", "b_0001.nii")
+    assert ids(discover(both)) == ["a", "b"]
+    series = touch(tmp_path / "y", "s_0000.nii", "s_0001.nii", "s_0002.nii")
+    assert len(discover(series).cases) == 3
+    assert len(discover(series, n_channels=1).cases) == 3
+    assert ids(discover(series, n_channels=3)) == ["s"]
+    single = touch(tmp_path / "z", "p_0000.nii.gz")
+    assert ids(discover(single)) == ["p"]
+
+
+def test_listed_pairs_with_different_names(tmp_path):
+    touch(tmp_path, "imagesTr/scan1.nii", "labelsTr/truth1.nii", "imagesTr/b.nii", "labelsTr/b.nii")
+    pairs = [{"image": "imagesTr/scan1.nii", "label": "labelsTr/truth1.nii"}]
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": pairs}))
+    folder = discover(tmp_path)
+    assert ids(folder) == ["b", "scan1"]
+    assert folder.problems == ()
+
+
+def test_listed_files_that_are_gone_are_a_warning(tmp_path):
+    root = phantoms.write_dataset(tmp_path, 3)
+    (root / "imagesTr" / "case_001.nii.gz").unlink()
+    (root / "labelsTr" / "case_001.nii.gz").unlink()
+    folder = discover(root)
+    assert ids(folder) == ["case_000", "case_002"]
+    (problem,) = folder.problems
+    assert (problem.check_id, problem.severity) == ("E12", "warning")
+    assert "case_001" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ([], "no volumes"),
+        (["notes.txt"], "no volumes"),
+        (["imagesTr/notes.txt"], "no images"),
+        (["images/a.mha", "labels/a.mha"], "not supported yet"),
+        (["a/x.nii", "b/y.nii"], "no layout"),
+        (["images/a.nii", "scans/a.nii", "labels/a.nii"], "several folders"),
+        (["images/a.nii", "masks/a.nii", "labels/a.nii"], "several folders"),
+    ],
+)
+def test_folders_that_are_none(tmp_path, files, words):
+    with pytest.raises(DataError, match=words) as caught:
+        discover(touch(tmp_path, *files))
+    assert str(tmp_path) in caught.value.where
+    assert caught.value.fix
+
+
+def test_a_dataset_one_level_down_is_suggested(tmp_path):
+    phantoms.write_dataset(tmp_path / "Task01" / "data", 1)
+    with pytest.raises(DataError) as caught:
+        discover(tmp_path / "Task01")
+    assert caught.value.fix == f"did you mean {tmp_path / 'Task01' / 'data'}?"
+
+
+def test_no_such_folder(tmp_path):
+    touch(tmp_path, "a.nii")
+    for path in (tmp_path / "absent", tmp_path / "a.nii"):
+        for find in (discover, list_volumes):
+            with pytest.raises(UsageError) as caught:
+                find(path)
+            assert caught.value.where == str(path)
+
+
+def test_list_volumes(tmp_path):
+    touch(tmp_path, "b.nii.gz", "a.nii", ".c.nii", "d.txt", "sub/e.nii")
+    assert list(list_volumes(tmp_path).items()) == [
+        ("a", tmp_path / "a.nii"),
+        ("b", tmp_path / "b.nii.gz"),
+    ]
+    touch(tmp_path, "b.nii")
+    with pytest.raises(DataError, match="'b' exists both"):
+        list_volumes(tmp_path)
+
+
+def test_real_folders(shared_data):
+    hippocampus = discover(shared_data / "Task04_Hippocampus")
+    assert (len(hippocampus.cases), hippocampus.layout) == (208, "decathlon")
+    assert hippocampus.class_values == {"Anterior": (1,), "Posterior": (2,)}
+    assert hippocampus.modality_names == ("MRI",)
+    assert hippocampus.problems == ()
+    layouts, errors = [], []
+    for folder in sorted(path for path in shared_data.iterdir() if path.is_dir()):
+        try:
+            layouts.append(discover(folder).layout)
+        except VoxlineError as error:
+            errors.append(error)
+    assert layouts.count("decathlon") == 2
+    assert all(error.where and error.fix for error in errors)

@@ -1,0 +1,65 @@
+"""The runs table shows results first and only what differs."""
+
+import json
+
+from pipeline.tracking.view import refresh_view, runs_link, saved_view
+
+TAG = "mlflow.sharedViewState.voxline"
+
+
+def _view(place) -> dict:
+    return json.loads(place.client.get_experiment(place.store.experiment_id).tags[TAG])
+
+
+def test_columns_are_results_and_differing_knobs(place):
+    for loss, dice in (("dice", 0.8), ("focal", 0.7)):
+        with place.open("ingest", new_parent=True) as tracker:
+            tracker.log_metrics({"ingest/n_cases": 20})
+        with place.open("train", run_name=loss) as tracker:
+            tracker.log_params({"loss": loss, "seed": 1})
+            tracker.log_metrics({"train/loss": 0.1}, step=1)
+            tracker.log_metrics({"val/dice": dice})
+        with place.open("evaluate") as tracker:
+            tracker.log_metrics({"test/dice_mean": dice})
+    assert _view(place) == {
+        "searchFilter": "tags.stage = 'pipeline'",
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": False,
+        "selectedColumns": [
+            "attributes.`Dataset`",
+            "params.`loss`",
+            "metrics.`test/dice_mean`",
+            "metrics.`val/dice`",
+            "metrics.`ingest/n_cases`",
+        ],
+    }
+
+
+def test_one_run_shows_its_knobs(place):
+    with place.open() as tracker:
+        tracker.log_params({"loss": "dice"})
+    assert "params.`loss`" in _view(place)["selectedColumns"]
+
+
+def test_an_empty_experiment_has_no_view(place):
+    refresh_view(place.store)
+    assert TAG not in place.client.get_experiment(place.store.experiment_id).tags
+
+
+def test_colors_differ_as_long_as_they_can(place):
+    for _ in range(5):
+        with place.open(new_parent=True):
+            pass
+    assert len({run.data.tags["mlflow.runColor"] for run in place.parents()}) == 5
+
+
+def test_columns_are_few():
+    names = [f"n{n}" for n in range(50)]
+    assert len(json.loads(saved_view(names, names))["selectedColumns"]) <= 15
+
+
+def test_link_opens_the_runs():
+    assert runs_link("http://127.0.0.1:5000/", "7") == (
+        "http://127.0.0.1:5000/#/experiments/7/runs"
+        "?workflowType=machine_learning&viewStateShareKey=voxline"
+    )

@@ -1,0 +1,290 @@
+"""Training end to end: what it leaves, that it resumes exactly, and when it refuses."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from workfolders import audited, quick
+
+from pipeline.artifacts import ModelCard, Summary, read_artifact
+from pipeline.core.errors import DataError, InterruptedByUserError, TrainingError, UsageError
+from pipeline.core.tracker import NullTracker
+from pipeline.core.workspace import Workspace
+from pipeline.models.checkpoint import load_state
+from pipeline.train import loop
+from pipeline.train.config import TrainConfig
+from pipeline.train.learner import Learner
+from pipeline.train.select import select_training
+from pipeline.train.stage import train
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory) -> Workspace:
+    return audited(tmp_path_factory.mktemp("train"))
+
+
+@pytest.fixture
+def workspace(pristine, tmp_path) -> Workspace:
+    """A work folder of its own per test, sharing the ingested and prepared cases."""
+    root = tmp_path / "work"
+    (root / "train").mkdir(parents=True)
+    for name in ("ingest", "audit"):
+        (root / name).symlink_to(pristine.root / name)
+    prepared = pristine.root / "train" / "prepared"
+    prepared.mkdir(parents=True, exist_ok=True)
+    (root / "train" / "prepared").symlink_to(prepared)
+    return Workspace(root)
+
+
+def run(workspace: Workspace, config: TrainConfig):
+    return train(select_training(config, workspace), workspace, NullTracker())
+
+
+def weights(workspace: Workspace, fold: str = "0") -> dict[str, torch.Tensor]:
+    state = load_state(workspace.fold_dir(fold) / "last.pt", torch.device("cpu"))
+    learner = state["learner"]
+    return {**learner["network"], **{f"averaged.{k}": v for k, v in learner["averaged"].items()}}
+
+
+def history(workspace: Workspace) -> list[dict[str, str]]:
+    text = (workspace.fold_dir("0") / "history.csv").read_text()
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def assert_same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == two.keys()
+    different = [name for name in one if not torch.equal(one[name], two[name])]
+    assert not different
+
+
+def test_training_leaves_model_card_scores_history_and_pictures(workspace):
+    result = run(workspace, quick())
+    folder = workspace.fold_dir("0")
+    summary = read_artifact(folder / "validation" / "summary.json", Summary, made_by="train")
+    assert summary.n_cases == 2
+    assert set(summary.classes) == {"liver", "kidney"}
+    card = read_artifact(folder / "model_card.json", ModelCard, made_by="train")
+    assert card.n_steps == 6
+    assert card.validation == summary
+    rows = history(workspace)
+    assert [row["step"] for row in rows] == ["3", "6"]
+    assert float(rows[-1]["train/learning_rate"]) == pytest.approx(0, abs=1e-12)
+    pictures = sorted(p.name for p in (folder / "pictures").iterdir())
+    assert any("step000000" in name for name in pictures)
+    assert result.model_file == folder / "best.pt"
+    assert not list(workspace.root.rglob("*.part"))
+
+
+def test_asking_again_trains_nothing_and_another_configuration_keeps_the_first(workspace, caplog):
+    first = run(workspace, quick())
+    again = run(workspace, quick())
+    assert again.was_already_done
+    assert again.card == first.card
+    run(workspace, quick(seed=1))
+    kept = list((workspace.root / "train" / "archive").iterdir())
+    assert len(kept) == 1
+    assert (kept[0] / "best.pt").is_file()
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+def test_a_stopped_training_goes_on_exactly(workspace, stop_at, monkeypatch):
+    config = quick(steps=6)
+    training = select_training(config, workspace)
+    n_asked = 0
+
+    def stop_once(parts, _should_stop):
+        nonlocal n_asked
+
+        def should_stop() -> bool:
+            nonlocal n_asked
+            n_asked += 1
+            return n_asked == stop_at
+
+        return loop.run_loop(parts, should_stop)
+
+    monkeypatch.setattr("pipeline.train.stage.run_loop", stop_once)
+    with pytest.raises(InterruptedByUserError, match=f"step {stop_at}"):
+        train(training, workspace, NullTracker())
+    train(select_training(config, workspace), workspace, NullTracker())
+    stopped = weights(workspace)
+    other = Workspace(workspace.root.parent / "other")
+    other.root.mkdir()
+    for name in ("ingest", "audit"):
+        (other.root / name).symlink_to(workspace.root / name)
+    run(other, config)
+    assert_same(stopped, weights(other))
+    mine = (workspace.fold_dir("0") / "history.csv").read_text().splitlines()
+    theirs = (other.fold_dir("0") / "history.csv").read_text().splitlines()
+    # Time and speed differ; losses and Dice do not.
+    timed = [i for i, c in enumerate(mine[0].split(",")) if "elapsed" in c or "per_s" in c]
+    for a, b in zip(mine, theirs, strict=True):
+        pairs = zip(a.split(","), b.split(","), strict=True)
+        assert [p for i, p in enumerate(pairs) if i not in timed and p[0] != p[1]] == []
+
+
+def test_a_crash_between_checkpoints_costs_nothing_but_the_steps(workspace, monkeypatch):
+    config = quick(steps=6)
+    step, n_steps = Learner.step, 0
+
+    def crash(self, batch, rate):
+        nonlocal n_steps
+        n_steps += 1
+        if n_steps == 5:
+            raise RuntimeError("power cut")
+        return step(self, batch, rate)
+
+    monkeypatch.setattr(Learner, "step", crash)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(workspace, config)
+    run(workspace, config)
+    crashed = weights(workspace)
+    (workspace.fold_dir("0")).rename(workspace.root / "put_aside")
+    run(workspace, config)
+    assert_same(crashed, weights(workspace))
+
+
+def test_fold_all_trains_on_every_case(workspace):
+    result = run(workspace, quick(fold="all"))
+    assert result.card.validation is None
+    assert result.card.info.plan.n_train_cases == 6
+    assert result.model_file.is_file()
+
+
+def test_a_time_budget_anneals_to_zero(workspace):
+    result = run(workspace, quick(steps=None, budget_minutes=0.05, n_validations=4))
+    rows = history(workspace)
+    assert float(rows[-1]["train/learning_rate"]) == pytest.approx(0, abs=1e-12)
+    assert result.card.n_steps >= 2
+
+
+def test_a_fold_that_does_not_exist_is_refused(tmp_path):
+    small = audited(tmp_path, n_cases=3)
+    with pytest.raises(UsageError, match="no fold 4"):
+        select_training(quick(fold="4"), small)
+
+
+def test_errors_of_the_audit_stop_training(tmp_path):
+    workspace = audited(tmp_path, n_cases=3)
+    findings = json.loads(workspace.findings_file.read_text())
+    finding = {
+        "check_id": "E02",
+        "severity": "error",
+        "case_id": "case_001",
+        "message": "label values are 0 and 255",
+        "fix": "remap 255 to 1",
+    }
+    workspace.findings_file.write_text(json.dumps({**findings, "findings": [finding]}))
+    with pytest.raises(DataError, match="E02 case_001: label values are 0 and 255"):
+        select_training(quick(), workspace)
+    waived = {**finding, "waived": "looked at it"}
+    workspace.findings_file.write_text(json.dumps({**findings, "findings": [waived]}))
+    select_training(quick(), workspace)
+
+
+def test_one_non_finite_step_is_skipped_two_stop_with_the_checkpoint_safe(workspace, monkeypatch):
+    step, poisoned = Learner.step, {2}
+
+    def poison(self, batch, rate):
+        poison.n += 1
+        if poison.n in poisoned:
+            batch.image[:] = float("nan")
+        return step(self, batch, rate)
+
+    poison.n = 0
+    monkeypatch.setattr(Learner, "step", poison)
+    result = run(workspace, quick())
+    rows = history(workspace)
+    assert rows[-1]["train/n_skipped"] == "1"
+    assert all(torch.isfinite(w).all() for w in weights(workspace).values())
+    assert result.model_file.is_file()
+
+    poison.n, poisoned = 0, {4, 5}
+    monkeypatch.setattr(Learner, "step", poison)
+    with pytest.raises(TrainingError, match="not finite in consecutive steps") as raised:
+        run(workspace, quick(seed=3))
+    assert "case_" in raised.value.where
+    assert all(torch.isfinite(w).all() for w in weights(workspace).values())
+
+
+def test_full_disk_keeps_the_last_checkpoint(workspace, tmp_path):
+    run(workspace, quick())
+    before = (workspace.fold_dir("0") / "last.pt").read_bytes()
+    # A limit on file size fails writes exactly where a full disk does.
+    script = f"""
+import resource, signal
+from pathlib import Path
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+import torch
+from pipeline.models.checkpoint import save_state
+from pipeline.core.errors import CheckpointError
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    save_state(Path({str(workspace.fold_dir("0") / "last.pt")!r}), {{"x": torch.zeros(100_000)}})
+except CheckpointError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert "cannot write the checkpoint" in done.stdout
+    assert "previous checkpoint is intact" in done.stdout
+    assert (workspace.fold_dir("0") / "last.pt").read_bytes() == before
+    assert not list(workspace.fold_dir("0").glob(".*.part"))
+
+
+COMMAND = [sys.executable, "-m", "pipeline", "train", "--set", "tracking.enabled=false"]
+
+
+def overrides(**values: object) -> list[str]:
+    return [part for key, value in values.items() for part in ("--set", f"train.{key}={value}")]
+
+
+@pytest.mark.slow
+def test_random_sigkills_end_with_the_weights_of_an_undisturbed_run(workspace):
+    settings = overrides(
+        steps=150, n_validations=10, device="cpu", patch_size="[16,16,16]", checkpoint_minutes=0.01
+    )
+    command = [*COMMAND, "--work", str(workspace.root), *settings]
+    rng = np.random.default_rng(7)
+    n_killed = 0
+    while True:
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        try:
+            # Past the imports of torch and monai, somewhere in the steps.
+            process.wait(timeout=float(rng.uniform(8, 20)) if n_killed < 4 else None)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            n_killed += 1
+            continue
+        break
+    assert process.returncode == 0
+    assert n_killed >= 1
+    killed = weights(workspace)
+    workspace.fold_dir("0").rename(workspace.root / "put_aside")
+    subprocess.run(command, check=True, capture_output=True)
+    assert_same(killed, weights(workspace))
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_says_how_to_resume_and_exits_130(workspace):
+    command = [*COMMAND, "--work", str(workspace.root), *overrides(steps=100_000, device="cpu")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    last = workspace.fold_dir("0") / "plan.json"
+    while not last.is_file():
+        time.sleep(0.1)
+    time.sleep(8)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "run the same command again" in errors
+    assert "Traceback" not in errors
+    assert (workspace.fold_dir("0") / "last.pt").is_file()

@@ -1,0 +1,44 @@
+"""Work folders as ingest and audit leave them, for tests of later stages."""
+
+from pathlib import Path
+
+from phantoms import write_dataset
+
+from pipeline.audit.config import AuditConfig
+from pipeline.audit.stage import audit
+from pipeline.core.task import TaskConfig
+from pipeline.core.tracker import NullTracker
+from pipeline.core.workspace import Workspace
+from pipeline.ingest.config import IngestConfig
+from pipeline.ingest.stage import ingest
+from pipeline.train.config import TrainConfig
+
+
+def audited(folder: Path, n_cases: int = 6, **dataset: object) -> Workspace:
+    """Write a phantom dataset, ingest and audit it.
+
+    Args:
+        folder: Gets data/ and work/.
+        n_cases: Number of cases.
+        dataset: Passed on to `phantoms.write_dataset`.
+
+    Returns:
+        The work folder, ready for training.
+    """
+    data = write_dataset(folder / "data", n_cases, 0, **dataset)  # type: ignore[arg-type]
+    workspace = Workspace(folder / "work")
+    ingest(IngestConfig(), TaskConfig(), data, workspace, NullTracker())
+    audit(AuditConfig(max_pictures=0), workspace, NullTracker())
+    return workspace
+
+
+def quick(**changes: object) -> TrainConfig:
+    """A training of a few steps with a tiny network."""
+    values: dict[str, object] = {
+        "steps": 6,
+        "n_validations": 2,
+        "device": "cpu",
+        "patch_size": [16, 16, 16],
+        "network": {"base_features": 4, "max_features": 8},
+    }
+    return TrainConfig.model_validate({**values, **changes}, strict=False)
