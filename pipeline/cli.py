@@ -10,7 +10,7 @@ import typer
 from pipeline.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USAGE, VoxlineError
 
 if TYPE_CHECKING:
-    from pipeline.runner import Request
+    from pipeline.runner.request import Request
 
 app = typer.Typer(
     name="voxline",
@@ -49,7 +49,7 @@ def ingest(
 ) -> None:
     """Read a dataset folder into the case store."""
     request = _request(data, work, config, overrides, verbose=verbose)
-    _exit(lambda runner: runner.run_ingest(request))
+    _exit(lambda commands: commands.run_ingest(request))
 
 
 @app.command()
@@ -63,7 +63,7 @@ def audit(
 ) -> None:
     """Check the labels; exit status 0 clean, 1 warnings, 2 errors."""
     request = _request(data, work, config, overrides, verbose=verbose)
-    _exit(lambda runner: runner.run_audit(request))
+    _exit(lambda commands: commands.run_audit(request))
 
 
 @app.command()
@@ -80,7 +80,7 @@ def train(  # noqa: PLR0913  # one option per argument
     """Train a model; with --data, ingest and audit run first where needed."""
     extra = _settings(("train.fold", fold), ("train.device", device))
     request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
-    _exit(lambda runner: runner.run_train(request))
+    _exit(lambda commands: commands.run_train(request))
 
 
 @app.command()
@@ -97,7 +97,7 @@ def infer(  # noqa: PLR0913  # one option per argument
     """Predict label maps for a folder of images."""
     extra = _settings(("infer.device", device))
     request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
-    _exit(lambda runner: runner.run_infer(request, model))
+    _exit(lambda commands: commands.run_infer(request, model))
 
 
 @app.command()
@@ -117,8 +117,8 @@ def evaluate(  # noqa: PLR0913, PLR0917  # one option per argument
     extra = _settings(("infer.device", device))
     request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
     if pred is not None or ref is not None:
-        _exit(lambda runner: runner.run_score(request, pred, ref))
-    _exit(lambda runner: runner.run_evaluate(request, model))
+        _exit(lambda commands: commands.run_score(request, pred, ref))
+    _exit(lambda commands: commands.run_evaluate(request, model))
 
 
 @app.command()
@@ -130,13 +130,13 @@ def ui(
 ) -> None:
     """Compare runs in the MLflow UI, on this machine only."""
     _configure(verbose=False)
-    _exit(lambda runner: runner.run_ui(work, port, open_browser=open_browser))
+    _exit(lambda commands: commands.run_ui(work, port, open_browser=open_browser))
 
 
 @app.command()
 def schema() -> None:
     """Print the JSON schema of experiment files."""
-    _exit(lambda runner: runner.print_schema())
+    _exit(lambda commands: commands.print_schema())
 
 
 def _settings(*pairs: tuple[str, str | None]) -> list[str]:
@@ -159,15 +159,15 @@ def _request(
     verbose: bool,
 ) -> "Request":
     _configure(verbose=verbose)
-    from pipeline.runner import make_request
+    from pipeline.runner.request import make_request
 
     return make_request(data, work, config, overrides or [])
 
 
 def _exit(command: "Callable[..., int]") -> None:
-    from pipeline import runner
+    from pipeline.runner import commands
 
-    raise typer.Exit(command(runner))
+    raise typer.Exit(command(commands))
 
 
 def main() -> None:

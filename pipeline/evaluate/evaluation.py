@@ -1,35 +1,11 @@
-"""What an evaluation starts from and what it ends with."""
+"""What an evaluation ends with."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 from pipeline.artifacts import Summary
-from pipeline.core.task import Task
 from pipeline.evaluate.config import EvaluateConfig
 from pipeline.metrics.policy import EmptyPolicy, policy_named
 from pipeline.metrics.scores import CaseScores
-
-
-@dataclass(frozen=True)
-class EvaluationInput:
-    """Predictions to score and what to score them against.
-
-    Args:
-        dataset_name: For reports.
-        prediction_dir: Folder of label maps, with the values of the reference files.
-        references: Case id to label file; every one is scored, with a prediction or without.
-        task: Says which value is which class; None finds out from the references.
-        images: Case id to image file, for pictures; may be empty.
-        seen_in_training: Cases the model was trained on; their scores say little.
-    """
-
-    dataset_name: str
-    prediction_dir: Path
-    references: Mapping[str, Path]
-    task: Task | None = None
-    images: Mapping[str, Path] = field(default_factory=dict)
-    seen_in_training: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,6 +19,7 @@ class Evaluation:
         cases: Scored cases, worst first.
         summary: Averages, counts and failures.
         extra_predictions: Prediction files without a reference.
+        seen_in_training: Scored cases the model was trained on.
     """
 
     dataset_name: str
@@ -51,6 +28,7 @@ class Evaluation:
     cases: tuple[CaseScores, ...]
     summary: Summary
     extra_predictions: tuple[str, ...] = ()
+    seen_in_training: tuple[str, ...] = ()
 
     @property
     def policy(self) -> EmptyPolicy:

@@ -58,6 +58,11 @@ def methods_text(evaluation: Evaluation) -> str:
         sentences.append(
             f"Not comparable, and in no average, were {evaluation.n_unscored} of them."
         )
+    if evaluation.seen_in_training:
+        sentences.append(
+            f"The model had been trained on {len(evaluation.seen_in_training)} of these cases; "
+            "this is not a measurement on unseen data."
+        )
     if config.n_bootstrap:
         sentences.append(
             "We report means over cases with 95 % confidence intervals from a BCa bootstrap over "

@@ -14,6 +14,9 @@ from pipeline.metrics.scores import CaseScores
 from pipeline.reporting.page import render_page
 from pipeline.reporting.pictures import as_data_uri, class_color
 
+# Names listed in a note before "and N more".
+MAX_NAMES = 10
+
 # A cell of the table macro: text with a value to sort by, a badge kind or a color.
 Cell = str | int | float | dict[str, str | float | None] | None
 
@@ -72,6 +75,9 @@ def _verdict(evaluation: Evaluation) -> dict[str, str]:
     n_failed = len(evaluation.summary.failed_cases)
     if n_failed:
         return {"kind": "bad", "text": f"{n_failed} {_plural(n_failed, 'case')} failed"}
+    if evaluation.seen_in_training:
+        n_seen = len(evaluation.seen_in_training)
+        return {"kind": "warn", "text": f"{n_seen} {_plural(n_seen, 'case')} seen in training"}
     n_missed = sum(c.n_missed for c in evaluation.summary.classes.values())
     if n_missed:
         return {"kind": "warn", "text": f"{n_missed} {_plural(n_missed, 'structure')} missed"}
@@ -170,12 +176,15 @@ def _picture(picture: CasePicture, evaluation: Evaluation) -> dict[str, str]:
 
 def _notes(evaluation: Evaluation) -> list[str]:
     notes = []
-    if evaluation.extra_predictions:
-        names = ", ".join(evaluation.extra_predictions[:10])
-        more = len(evaluation.extra_predictions) - 10
+    n_seen = len(evaluation.seen_in_training)
+    if n_seen:
         notes.append(
-            f"Predictions without a reference, not scored: {names}"
-            + (f" and {more} more." if more > 0 else ".")
+            f"The model was trained on {n_seen} of these {evaluation.n_references} cases "
+            f"({_some(evaluation.seen_in_training)}): the scores are better than on new patients."
+        )
+    if evaluation.extra_predictions:
+        notes.append(
+            f"Predictions without a reference, not scored: {_some(evaluation.extra_predictions)}."
         )
     shifted = [c for c in evaluation.cases if c.grid_offset_voxels > NOTABLE_OFFSET_VOXELS]
     if shifted:
@@ -186,6 +195,11 @@ def _notes(evaluation: Evaluation) -> list[str]:
             f"{largest.grid_offset_voxels:.3g} ({largest.case_id}); they were scored as they are."
         )
     return notes
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more
 
 
 def _policy_rows(evaluation: Evaluation) -> list[list[Cell]]:

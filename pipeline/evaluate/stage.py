@@ -11,8 +11,10 @@ from pipeline.core.tracker import Tracker
 from pipeline.core.workspace import write_json, write_text
 from pipeline.evaluate.cases import score_pairs
 from pipeline.evaluate.config import EvaluateConfig
-from pipeline.evaluate.evaluation import Evaluation, EvaluationInput
+from pipeline.evaluate.evaluation import Evaluation
 from pipeline.evaluate.gallery import picture_cases
+from pipeline.evaluate.inputs import EvaluationInput as EvaluationInput
+from pipeline.evaluate.inputs import input_from_folders as input_from_folders
 from pipeline.evaluate.methods import methods_text
 from pipeline.evaluate.pairs import pair_cases
 from pipeline.evaluate.ranking import worst_first
@@ -63,6 +65,7 @@ def evaluate(
         cases=worst_first(scored.cases, policy_named(config.policy)),
         summary=summary,
         extra_predictions=pairing.extra_predictions,
+        seen_in_training=tuple(c for c in source.seen_in_training if c in source.references),
     )
     pair_of = {pair.case_id: pair for pair in pairing.pairs}
     worst = [pair_of[case.case_id] for case in evaluation.cases]
@@ -87,6 +90,11 @@ def _show(evaluation: Evaluation) -> None:
 def _warn(evaluation: Evaluation) -> None:
     for failed in evaluation.summary.failed_cases:
         _log.error("case %s: %s (fix: %s)", failed.case_id, failed.message, failed.fix)
+    if evaluation.seen_in_training:
+        _log.warning(
+            "%d of these cases were in the training of the model: the scores are too good",
+            len(evaluation.seen_in_training),
+        )
     if evaluation.extra_predictions:
         _log.warning(
             "%d predictions have no reference and were not scored: %s",

@@ -104,12 +104,16 @@ def _device(config: InferConfig) -> torch.device:
 
 
 def _known(out_dir: Path, model: Model) -> dict[str, PredictionRecord]:
-    """Records of an earlier run of the same model."""
-    file = out_dir / "predictions.json"
+    """Records of an earlier run of the same model; those of another model are put aside."""
+    file, folder = out_dir / "predictions.json", out_dir / "predictions"
     if not file.is_file():
         return {}
     earlier = read_artifact(file, Predictions, made_by="infer")
     if earlier.model_digest != model.digest:
+        aside = out_dir / f"predictions_of_{earlier.model_digest[:8]}"
+        if folder.is_dir() and not aside.exists():
+            folder.rename(aside)
+            logger.info("predictions of another model are kept in %s", aside)
         return {}
     return {r.case_id: r for r in earlier.cases if r.status == "done"}
 
@@ -152,6 +156,8 @@ def _predict(
             like=image.facts,
         )
     except VoxlineError as error:
+        # What an earlier run left under this name must not pass for this model's answer.
+        (out_dir / "predictions" / name).unlink(missing_ok=True)
         return PredictionRecord(
             case_id=case.case_id, status="failed", message=error.what, fix=error.fix
         )

@@ -21,15 +21,10 @@ from pipeline.models.networks import build_network
 
 MODEL_FORMAT = "voxline-model-1"
 STATE_FORMAT = "voxline-state-1"
-# What torch.load raises for text, truncated and foreign files.
+# What torch.load raises for damaged archives and for contents it refuses to unpickle.
 _DAMAGED = (
-    RuntimeError,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    EOFError,
-    ValueError,
-    KeyError,
-    AttributeError,
+    *(RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError),
+    *(LookupError, AttributeError, TypeError),
 )
 
 
@@ -129,6 +124,9 @@ def _load(file: Path, expected: str, device: torch.device) -> tuple[dict[str, An
         raise CheckpointError(
             f"cannot read the checkpoint: {error.strerror}", where=str(file), fix=fix
         ) from None
+    if not zipfile.is_zipfile(io.BytesIO(raw)):
+        # Older formats begin with a bare pickle; torch would start to interpret it.
+        raise CheckpointError("not a checkpoint, or a damaged one", where=str(file), fix=fix)
     try:
         content = torch.load(io.BytesIO(raw), map_location=device, weights_only=True)
     except (

@@ -36,7 +36,7 @@ def segment_prepared(
     source_shape: Shape3,
     settings: WindowSettings,
     device: torch.device,
-) -> UInt[np.ndarray, "i j k"]:
+) -> UInt[np.ndarray, "source_i source_j source_k"]:
     """Predict the class of every voxel of the source grid.
 
     Args:

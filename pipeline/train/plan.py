@@ -29,6 +29,8 @@ PATCH_VOXELS = {"cpu": 96_000, "cuda": 128**3}
 BASE_FEATURES = {"cpu": 8, "cuda": 32}
 MAX_FEATURES = {"cpu": 128, "cuda": 320}
 MAX_LEVELS = {"cpu": 4, "cuda": 6}
+# MONAI's DynUNet refuses fewer.
+MIN_LEVELS = 3
 MAX_BATCH = {"cpu": 2, "cuda": 16}
 # nnU-Net's cap: one batch shows at most 5 % of the voxels of the training set.
 MAX_DATA_FRACTION = 0.05
@@ -225,8 +227,14 @@ def _topology(spacing_mm: Spacing, patch: Float[np.ndarray, "3"], device: str) -
     strides: list[Shape3] = [(1, 1, 1)]
     while len(strides) < MAX_LEVELS[device]:
         large_enough = size >= 2 * MIN_BOTTLENECK_VOXELS
+        if not large_enough.any() and len(strides) < MIN_LEVELS:
+            large_enough = size >= MIN_BOTTLENECK_VOXELS
         if not large_enough.any():
-            break
+            if len(strides) >= MIN_LEVELS:
+                break
+            strides.append((1, 1, 1))
+            kernels.append(_kernel(spacing))
+            continue
         keeps_pace = spacing < 2 * spacing[large_enough].min()
         stride = np.where(large_enough & keeps_pace, 2, 1)
         spacing, size = spacing * stride, size / stride

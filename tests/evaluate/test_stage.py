@@ -12,7 +12,7 @@ from pipeline.artifacts import Summary, read_artifact
 from pipeline.core.errors import UsageError
 from pipeline.core.tracker import NullTracker
 from pipeline.evaluate.config import EvaluateConfig
-from pipeline.evaluate.evaluation import EvaluationInput
+from pipeline.evaluate.inputs import EvaluationInput
 from pipeline.evaluate.stage import evaluate
 from pipeline.io.discover import list_volumes
 
@@ -184,3 +184,9 @@ def test_real_label_maps_score_one_against_themselves(shared_data, tmp_path):
     assert list(summary.classes) == ["Anterior", "Posterior"]
     assert summary.mean_foreground_dice == 1.0
     assert summary.failed_cases == ()
+
+
+def test_training_cases_are_called_out(dataset, predictions, tmp_path):
+    run(dataset, predictions, tmp_path, seen_in_training=("case_001", "not_scored"))
+    assert "1 case seen in training" in (tmp_path / "out" / "report.html").read_text()
+    assert "trained on 1 of these cases" in (tmp_path / "out" / "methods.txt").read_text()

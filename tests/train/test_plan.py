@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.artifacts import QUANTILE_LEVELS, CaseFingerprint, ChannelStatistics, Task
 from pipeline.core.task import Channel, LabelClass
+from pipeline.models.networks import build_network
 from pipeline.train.config import NetworkConfig, OptimizerConfig, TrainConfig
 from pipeline.train.plan import is_lateralized, make_plan
 
@@ -126,7 +128,7 @@ def test_the_user_has_the_last_word_except_for_batch_one_on_a_cpu():
 
 
 @given(
-    shape=st.tuples(*[st.integers(9, 400)] * 3),
+    shape=st.tuples(*[st.integers(3, 400)] * 3),
     spacing_mm=st.tuples(*[st.floats(0.3, 8)] * 3),
     device=st.sampled_from(["cpu", "cuda"]),
 )
@@ -140,6 +142,14 @@ def test_every_plan_can_be_built_and_fits(shape, spacing_mm, device):
     # A norm over one voxel has no variance: the bottleneck keeps more than one.
     assert np.prod(np.array(plan.patch_size) // divisor) > 1
     assert len(plan.network.features) == len(plan.network.strides) == len(plan.network.kernels)
+    assert len(plan.network.strides) >= 3  # MONAI's DynUNet refuses fewer
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 3), (6, 9, 7), (12, 12, 12), (64, 64, 5)])
+def test_tiny_volumes_get_a_network_that_runs(shape):
+    plan = make_plan([make_row(shape=shape)] * 3, make_task("x"), TrainConfig(), "cpu")
+    network = build_network(plan.network)
+    assert network(torch.zeros(2, 1, *plan.patch_size)).shape == (2, 2, *plan.patch_size)
 
 
 def test_mirroring_needs_a_gpu_and_classes_without_sides():

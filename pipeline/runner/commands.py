@@ -1,17 +1,9 @@
-"""Runs stages: what is missing first, with logs, tracking and a record of how it went."""
+"""One function per command: run what is missing first, then the stage, and say how it ended."""
 
 import json
 import logging
-import os
-import platform
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from hashlib import blake2b
-from importlib.metadata import distributions
 from pathlib import Path
 
 from pipeline.artifacts import (
@@ -23,85 +15,28 @@ from pipeline.artifacts import (
     Summary,
     read_artifact,
 )
-from pipeline.core.config import StrictModel, dump_yaml
 from pipeline.core.errors import (
     EXIT_DATA_ERRORS,
     EXIT_DONE,
     EXIT_WARNINGS,
     DataError,
-    MissingInputError,
     UsageError,
 )
-from pipeline.core.log import JsonLinesHandler
 from pipeline.core.tracker import Tracker
-from pipeline.core.workspace import Workspace, write_json, write_text
-from pipeline.experiment import Experiment, experiment_schema, load_experiment
+from pipeline.core.workspace import Workspace
+from pipeline.experiment import experiment_schema
 from pipeline.io.discover import DatasetFolder, discover, list_volumes
-from pipeline.tracking.session import open_tracker
+from pipeline.runner.around import stage_run
+from pipeline.runner.request import (
+    RUNS_DIR,
+    Request,
+    find_model,
+    needed_data,
+    remember_trained,
+    with_trained_work,
+)
 
 logger = logging.getLogger(__name__)
-
-RUNS_DIR = Path("runs")
-# Remembers the work folder trained last, so that `make evaluate DATA=...` finds its model.
-LAST_TRAINED = ".last_trained"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for.
-
-    Args:
-        data: Dataset folder, if given.
-        work: Work folder, if given or implied by the data.
-        experiment: Validated configuration.
-    """
-
-    data: Path | None
-    work: Path | None
-    experiment: Experiment
-
-    @property
-    def workspace(self) -> Workspace:
-        """The work folder.
-
-        Raises:
-            UsageError: If neither a dataset nor a work folder was given.
-        """
-        if self.work is None:
-            raise UsageError(
-                "no dataset and no work folder given",
-                where="command line",
-                fix="add --data FOLDER (or make ... DATA=FOLDER)",
-            )
-        return Workspace(self.work)
-
-
-def make_request(
-    data: Path | None, work: Path | None, config: Path | None, overrides: Sequence[str]
-) -> Request:
-    """Validate a command line; nothing is created yet.
-
-    Raises:
-        ConfigError: If the configuration is not understood.
-        UsageError: If the dataset folder does not exist.
-    """
-    experiment = load_experiment(config, overrides)
-    if data is not None and not data.is_dir():
-        raise UsageError(
-            "there is no such dataset folder",
-            where=str(data),
-            fix="check the path given as --data (or DATA=)",
-        )
-    if work is None and data is not None:
-        work = RUNS_DIR / data.resolve().name
-    return Request(
-        data.resolve() if data is not None else None,
-        work.resolve() if work is not None else None,
-        experiment,
-    )
-
-
-# --- the commands ---------------------------------------------------------------------------------
 
 
 def run_ingest(request: Request) -> int:
@@ -134,19 +69,19 @@ def run_train(request: Request) -> int:
     training = select_training(request.experiment.train, workspace)
     is_another = training.status == "new" and _has_training(workspace)
     name = _run_name(request, training.plan.learning_rate)
-    with _stage(request, "train", run_name=name, new_parent=is_another) as tracker:
+    with stage_run(request, "train", run_name=name, new_parent=is_another) as tracker:
         _log_dataset(workspace, tracker, "train")
         result = train(training, workspace, tracker)
         _describe(tracker, result.card)
-    _remember_trained(workspace)
+    remember_trained(workspace)
     show_result(result.card, result.model_file)
     return EXIT_DONE
 
 
 def run_infer(request: Request, model: Path | None) -> int:
     """Predict a folder of images."""
-    request = _with_trained_work(request)
-    model_file = model or _find_model(request.workspace, request.experiment)
+    request = with_trained_work(request)
+    model_file = model or find_model(request.workspace, request.experiment)
     _, _, predictions = _infer(request, model_file)
     has_failed = any(case.status == "failed" for case in predictions.cases)
     return EXIT_DATA_ERRORS if has_failed else EXIT_DONE
@@ -157,8 +92,8 @@ def run_evaluate(request: Request, model: Path | None) -> int:
     from pipeline.evaluate.evaluation import EvaluationInput
     from pipeline.evaluate.stage import evaluate
 
-    request = _with_trained_work(request)
-    model_file = model or _find_model(request.workspace, request.experiment)
+    request = with_trained_work(request)
+    model_file = model or find_model(request.workspace, request.experiment)
     folder, info, predictions = _infer(request, model_file)
     references = {c.case_id: c.label for c in folder.cases if c.label is not None}
     if not references:
@@ -176,7 +111,7 @@ def run_evaluate(request: Request, model: Path | None) -> int:
         task=info.task,
         seen_in_training=tuple(c.case_id for c in predictions.cases if c.seen_in_training),
     )
-    with _stage(request, "evaluate", folder=out_dir) as tracker:
+    with stage_run(request, "evaluate", folder=out_dir) as tracker:
         summary = evaluate(request.experiment.evaluate, given, out_dir, tracker)
     return _score_status(summary)
 
@@ -200,7 +135,7 @@ def run_score(request: Request, pred: Path | None, ref: Path | None) -> int:
     work = request.work or (RUNS_DIR / "scores").resolve()
     request = Request(request.data, work, request.experiment)
     out_dir = request.workspace.evaluate_dir(given.dataset_name)
-    with _stage(request, "evaluate", folder=out_dir, run_name=f"scores-{pred.name}") as tracker:
+    with stage_run(request, "evaluate", folder=out_dir, run_name=f"scores-{pred.name}") as tracker:
         summary = evaluate(request.experiment.evaluate, given, out_dir, tracker)
     return _score_status(summary)
 
@@ -218,23 +153,20 @@ def print_schema() -> int:
     return EXIT_DONE
 
 
-# --- one stage each -------------------------------------------------------------------------------
-
-
 def _ingest(request: Request) -> DatasetManifest:
     from pipeline.ingest.stage import ingest
 
     experiment = request.experiment
-    with _stage(request, "ingest") as tracker:
+    with stage_run(request, "ingest") as tracker:
         return ingest(
-            experiment.ingest, experiment.task, _needed_data(request), request.workspace, tracker
+            experiment.ingest, experiment.task, needed_data(request), request.workspace, tracker
         )
 
 
 def _audit(request: Request) -> Findings:
     from pipeline.audit.stage import audit
 
-    with _stage(request, "audit", key=_audit_key(request)) as tracker:
+    with stage_run(request, "audit", key=_audit_key(request)) as tracker:
         return audit(request.experiment.audit, request.workspace, tracker)
 
 
@@ -255,99 +187,11 @@ def _infer(request: Request, model_file: Path) -> tuple[DatasetFolder, ModelInfo
     from pipeline.infer.stage import infer, open_model
 
     model = open_model(model_file, request.experiment.infer)
-    folder = discover(_needed_data(request), n_channels=len(model.info.task.channels))
+    folder = discover(needed_data(request), n_channels=len(model.info.task.channels))
     out_dir = request.workspace.infer_dir(folder.name)
-    with _stage(request, "infer", folder=out_dir) as tracker:
+    with stage_run(request, "infer", folder=out_dir) as tracker:
         predictions = infer(request.experiment.infer, model, folder, out_dir, tracker)
     return folder, model.info, predictions
-
-
-# --- around a stage -------------------------------------------------------------------------------
-
-
-class StageResult(StrictModel):
-    """`result.json`: how a stage ended."""
-
-    stage: str
-    status: str
-    key: str
-    started_at: str
-    elapsed_s: float
-    message: str = ""
-
-
-@contextmanager
-def _stage(  # keyword-only, each with a default
-    request: Request,
-    name: str,
-    *,
-    folder: Path | None = None,
-    key: str = "",
-    run_name: str | None = None,
-    new_parent: bool = False,
-) -> Iterator[Tracker]:
-    """Logs, snapshots, tracking and result file around a stage."""
-    workspace = request.workspace
-    folder = folder or workspace.stage_dir(name)
-    folder.mkdir(parents=True, exist_ok=True)
-    handler = JsonLinesHandler(folder / "run.log.jsonl", name)
-    logging.getLogger("pipeline").addHandler(handler)
-    write_text(folder / "config.resolved.yaml", dump_yaml(request.experiment))
-    write_text(folder / "environment.json", json.dumps(_environment(), indent=1) + "\n")
-    started_at, started_s = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    status, message = "failed", ""
-    try:
-        with open_tracker(
-            request.experiment.tracking,
-            workspace,
-            stage=name,
-            run_name=run_name,
-            new_parent=new_parent,
-        ) as tracker:
-            tracker.log_file(folder / "config.resolved.yaml", headline=name == "train")
-            tracker.log_file(folder / "environment.json")
-            yield tracker
-        status = "done"
-    except BaseException as error:
-        message = f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        result = StageResult(
-            stage=name,
-            status=status,
-            key=key if status == "done" else "",
-            started_at=started_at,
-            elapsed_s=round(time.monotonic() - started_s, 3),
-            message=message,
-        )
-        write_json(folder / "result.json", result)
-        logging.getLogger("pipeline").removeHandler(handler)
-        handler.close()
-
-
-def _environment() -> dict[str, object]:
-    """Versions and machine; no user or host names, no paths."""
-    names = ("monai", "torch", "nibabel", "SimpleITK", "mlflow", "pydantic", "numpy", "scipy")
-    versions = {d.name: d.version for d in distributions() if d.name in (*names, "voxline")}
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "n_cores": os.cpu_count(),
-        "packages": dict(sorted(versions.items())),
-    }
-
-
-# --- small questions ------------------------------------------------------------------------------
-
-
-def _needed_data(request: Request) -> Path:
-    if request.data is None:
-        raise UsageError(
-            "no dataset folder given",
-            where="command line",
-            fix="add --data FOLDER (or make ... DATA=FOLDER)",
-        )
-    return request.data
 
 
 def _audit_key(request: Request) -> str:
@@ -403,43 +247,6 @@ def _describe(tracker: Tracker, card: ModelCard) -> None:
             f"{card.training_minutes:.1f} min: {per_class}."
         )
     tracker.set_tags({"description": text})
-
-
-def _remember_trained(workspace: Workspace) -> None:
-    write_text(workspace.root.parent / LAST_TRAINED, workspace.root.name + "\n")
-
-
-def _with_trained_work(request: Request) -> Request:
-    """Without a work folder of its own a dataset is predicted by the model trained last."""
-    if request.work is not None and _models(Workspace(request.work)):
-        return request
-    pointer = RUNS_DIR / LAST_TRAINED
-    if not pointer.is_file():
-        return request
-    work = (RUNS_DIR / pointer.read_text(encoding="utf-8").strip()).resolve()
-    logger.info("using the work folder trained last: %s", work)
-    return Request(request.data, work, request.experiment)
-
-
-def _models(workspace: Workspace) -> Mapping[str, Path]:
-    files = sorted(workspace.stage_dir("train").glob("fold_*/best.pt"))
-    return {file.parent.name.removeprefix("fold_"): file for file in files}
-
-
-def _find_model(workspace: Workspace, experiment: Experiment) -> Path:
-    models = _models(workspace)
-    if not models:
-        raise MissingInputError(
-            "there is no trained model in the work folder",
-            where=str(workspace.root),
-            fix="run 'voxline train' first, or give --work or --model",
-        )
-    # A model of all cases has seen the most; then the fold that is configured.
-    for fold in ("all", experiment.train.fold, *models):
-        if fold in models:
-            logger.info("model: %s", models[fold])
-            return models[fold]
-    raise MissingInputError("no model found", where=str(workspace.root))
 
 
 def _score_status(summary: Summary) -> int:

@@ -1,0 +1,1 @@
+"""Runs stages: what is missing first, with logs, tracking and a record of how it went."""
