@@ -15,7 +15,7 @@ _STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 _SIGNS = {"error": "✕ error", "warning": "▲ warning", "info": "· info"}
 # Without a terminal there is no width to fit; this one keeps a message on few lines.
 _PLAIN_WIDTH = 130
-_MAX_NAMED_CASES = 3
+_MAX_NAMED = 4
 
 
 def print_findings(findings: Findings) -> None:
@@ -77,9 +77,11 @@ def _describe(group: list[Finding]) -> Text:
     first = group[0]
     text = Text(title_of(first.check_id), style="bold")
     cases = list(dict.fromkeys(f.case_id for f in group if f.case_id))
-    if cases:
-        named = ", ".join(cases[:_MAX_NAMED_CASES])
-        more = len(cases) - _MAX_NAMED_CASES
+    classes = list(dict.fromkeys(f.class_name for f in group if f.class_name))
+    concerned = cases or classes
+    if concerned:
+        named = ", ".join(concerned[:_MAX_NAMED])
+        more = len(concerned) - _MAX_NAMED
         text.append(f"  {named}{f' and {more} more' if more > 0 else ''}", style="not bold cyan")
     text.append(f"\n{first.message}", style="not bold")
     if first.waived is not None:

@@ -123,7 +123,7 @@ def _config_error(model: type[StrictModel], error: ValidationError, where: str) 
         fix = did_you_mean(path[-1], known)
     else:
         what = f"{'.'.join(path) or 'configuration'}: {first['msg']} (got {first['input']!r})"
-        fix = "see configs/schema.json or docs/reference/configuration.md for what is accepted"
+        fix = "'voxline schema' prints every key with its type and limits"
     more = error.error_count() - 1
     if more:
         what += f" (and {more} more)"

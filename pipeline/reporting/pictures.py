@@ -118,10 +118,11 @@ def overlay_figure(  # noqa: PLR0913  # everything here is seen in the picture
         extent_mm = _extent_mm(image.shape, spacing_mm, plane)
         cut = _cut(image, plane, cut_at)
         axes.imshow(
-            np.nan_to_num(cut.astype(np.float32), nan=window[0]),
+            # Beyond the window all grays are alike; infinities would break matplotlib's scaling.
+            np.nan_to_num(cut.astype(np.float32), nan=window.low).clip(window.low, window.high),
             cmap="gray",
-            vmin=window[0],
-            vmax=window[1],
+            vmin=window.low,
+            vmax=window.high,
             origin="lower",
             extent=extent_mm,
             interpolation="antialiased",
@@ -152,31 +153,40 @@ def _clamp(point: Shape3, shape: tuple[int, ...]) -> Shape3:
     return i, j, k
 
 
-def _window(image: Image3) -> tuple[float, float]:
-    """Gray range: 1st to 99th percentile of the finite voxels, of tissue only for CT."""
+@dataclass(frozen=True)
+class _Window:
+    """Gray range, and the intensity up to which there is nothing to see."""
+
+    low: float
+    high: float
+    empty_up_to: float
+
+
+def _window(image: Image3) -> _Window:
+    """Gray range: 1st to 99th percentile of the finite voxels, of tissue only if air abounds."""
     # A few hundred thousand voxels give the same percentiles and keep big volumes quick.
     step = max(1, round((image.size / 300_000) ** (1 / 3)))
     values = image[::step, ::step, ::step].astype(np.float32).ravel()
     values = values[np.isfinite(values)]
     if values.size == 0:
-        return 0.0, 1.0
+        return _Window(0.0, 1.0, 0.0)
     lowest = float(values.min())
     floor = AIR_HU if np.percentile(values, 1) < AIR_HU else lowest
     inside = values[values > floor]
     # One value filling a quarter of the volume is padding or air, not anatomy.
-    if values.size // 100 < inside.size < 0.75 * values.size:
-        values = inside
-    low, high = (float(v) for v in np.percentile(values, (1, 99)))
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
+    has_air = values.size // 100 < inside.size < 0.75 * values.size
+    low, high = (float(v) for v in np.percentile(inside if has_air else values, (1, 99)))
+    if high <= low:
+        low, high = low - 0.5, low + 0.5
+    return _Window(low, high, floor if has_air else low + 0.1 * (high - low))
 
 
 def _interesting_box(
-    image: Image3, maps: Sequence[Label3], point: Shape3, window: tuple[float, float]
+    image: Image3, maps: Sequence[Label3], point: Shape3, window: _Window
 ) -> tuple[slice, slice, slice]:
     """The part worth showing: without the empty space around the patient."""
-    threshold = window[0] + 0.1 * (window[1] - window[0])
     keep = np.any([array > 0 for array in maps], axis=0)
-    visible = image > threshold
+    visible = image > window.empty_up_to
     slices = []
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)

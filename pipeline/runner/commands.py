@@ -25,7 +25,7 @@ from pipeline.core.errors import (
 from pipeline.core.tracker import Tracker
 from pipeline.core.workspace import Workspace
 from pipeline.experiment import experiment_schema
-from pipeline.io.discover import DatasetFolder, discover, list_volumes
+from pipeline.io.discover import DatasetFolder, discover
 from pipeline.runner.around import stage_run
 from pipeline.runner.request import (
     RUNS_DIR,
@@ -89,7 +89,7 @@ def run_infer(request: Request, model: Path | None) -> int:
 
 def run_evaluate(request: Request, model: Path | None) -> int:
     """Predict a labelled folder and score the predictions."""
-    from pipeline.evaluate.evaluation import EvaluationInput
+    from pipeline.evaluate.inputs import EvaluationInput
     from pipeline.evaluate.stage import evaluate
 
     request = with_trained_work(request)
@@ -118,7 +118,7 @@ def run_evaluate(request: Request, model: Path | None) -> int:
 
 def run_score(request: Request, pred: Path | None, ref: Path | None) -> int:
     """Score predictions of any origin against a folder of reference labels."""
-    from pipeline.evaluate.evaluation import EvaluationInput
+    from pipeline.evaluate.inputs import input_from_folders
     from pipeline.evaluate.stage import evaluate
 
     if pred is None or ref is None:
@@ -127,11 +127,7 @@ def run_score(request: Request, pred: Path | None, ref: Path | None) -> int:
             where="command line",
             fix="give --pred FOLDER and --ref FOLDER (make evaluate PRED=... REF=...)",
         )
-    given = EvaluationInput(
-        dataset_name=pred.resolve().name,
-        prediction_dir=pred.resolve(),
-        references=list_volumes(ref.resolve()),
-    )
+    given = input_from_folders(pred.resolve(), ref.resolve())
     work = request.work or (RUNS_DIR / "scores").resolve()
     request = Request(request.data, work, request.experiment)
     out_dir = request.workspace.evaluate_dir(given.dataset_name)

@@ -18,7 +18,17 @@ MODULES = sorted(
     if file.name not in ("__init__.py", "__main__.py")
 )
 # Modules whose behaviour is tested under another name; the reason stands beside each.
-TESTED_ELSEWHERE: dict[str, str] = {}
+TESTED_ELSEWHERE: dict[str, str] = {
+    "pipeline.models.segment": "tests/infer/test_predict.py: prediction in all orientations",
+    "pipeline.runner.around": "tests/test_cli.py: the records every stage leaves",
+    "pipeline.runner.commands": "tests/test_cli.py: whole commands",
+    "pipeline.runner.request": "tests/test_cli.py: which folders and models are used",
+    "pipeline.train.config": "tests/test_cli.py and tests/test_experiment.py",
+    "pipeline.train.loop": "tests/train/test_stage.py: whole trainings, stopped and resumed",
+    "pipeline.train.prepare": "tests/train/test_data.py: beside the batches made of it",
+    "pipeline.train.report": "tests/test_cli.py: the table on stdout",
+    "pipeline.train.select": "tests/train/test_stage.py: refusals and folds",
+}
 
 MAX_FILE_LINES = 400
 HEAVY = ("torch", "monai", "mlflow", "matplotlib", "SimpleITK", "scipy", "sklearn", "pandas")

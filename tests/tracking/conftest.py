@@ -1,6 +1,9 @@
 """One database for all tests here, because making one takes seconds; an experiment per test."""
 
 import logging
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,8 +68,24 @@ class Place:
 def root(tmp_path_factory) -> Path:
     prepare_environment()
     folder = tmp_path_factory.mktemp("runs")
-    open_store(local_uri(folder), "voxline", folder / "mlflow-artifacts")
+    open_store(local_uri(folder), "template", folder / "mlflow-artifacts")
     return folder
+
+
+@pytest.fixture(scope="session")
+def empty_root(root, tmp_path_factory) -> Callable[[str], Path]:
+    """Makes folders with a database of their own, as copies: making the tables takes seconds."""
+
+    def make(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        with (
+            closing(sqlite3.connect(root / "mlflow.db")) as source,
+            closing(sqlite3.connect(folder / "mlflow.db")) as copy,
+        ):
+            source.backup(copy)
+        return folder
+
+    return make
 
 
 @pytest.fixture

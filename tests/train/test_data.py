@@ -1,0 +1,133 @@
+"""Batches: the same for the same step, every case equally often, foreground where promised."""
+
+import numpy as np
+import pytest
+import torch
+from workfolders import audited, quick
+
+from pipeline.artifacts import DatasetManifest, read_artifact
+from pipeline.train.data import BatchSource
+from pipeline.train.prepare import PreparedCase, prepare_cases
+from pipeline.train.select import select_training
+from pipeline.transforms.config import AugmentationConfig
+
+CPU = torch.device("cpu")
+
+
+def still() -> AugmentationConfig:
+    """No random change at all."""
+    names = [n for n in AugmentationConfig.model_fields if n.endswith("_probability")]
+    return AugmentationConfig(**dict.fromkeys(names, 0.0))
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory):
+    workspace = audited(tmp_path_factory.mktemp("data"), n_cases=5)
+    return select_training(quick(batch_size=3), workspace), workspace
+
+
+@pytest.fixture(scope="module")
+def cases(training):
+    chosen, workspace = training
+    plan, task = chosen.plan, chosen.info.task
+    return prepare_cases(chosen.train_records, plan.preprocessing, task, workspace)
+
+
+def test_a_batch_depends_on_seed_and_step_only(training, cases):
+    chosen, _ = training
+    one = BatchSource(cases, chosen.plan, chosen.config, CPU)
+    two = BatchSource(cases, chosen.plan, chosen.config, CPU)
+    later = one.batch(7)
+    for step in (3, 0, 7):
+        two.batch(step)
+    again = two.batch(7)
+    assert torch.equal(later.image, again.image)
+    assert torch.equal(later.label, again.label)
+    assert later.case_ids == again.case_ids
+    other = BatchSource(cases, chosen.plan, chosen.config.model_copy(update={"seed": 1}), CPU)
+    assert not torch.equal(other.batch(7).image, later.image)
+    assert not torch.equal(one.batch(8).image, later.image)
+
+
+def test_every_case_is_drawn_once_per_epoch(training, cases):
+    chosen, _ = training
+    source = BatchSource(cases, chosen.plan, chosen.config, CPU)
+    drawn = [i for step in range(4) for i in source.batch(step).case_ids]
+    assert len(drawn) == 3 * len(cases)
+    for epoch in range(3):
+        part = drawn[epoch * len(cases) : (epoch + 1) * len(cases)]
+        assert sorted(part) == sorted(case.case_id for case in cases)
+
+
+def test_shapes_types_and_values(training, cases):
+    chosen, _ = training
+    batch = BatchSource(cases, chosen.plan, chosen.config, CPU).batch(0)
+    assert batch.image.shape == (3, 1, *chosen.plan.patch_size)
+    assert batch.image.dtype is torch.float32
+    assert batch.label.dtype is torch.int64
+    assert set(torch.unique(batch.label).tolist()) <= {0, 1, 2}
+    assert torch.isfinite(batch.image).all()
+
+
+def one_voxel_case(shape=(40, 40, 40), voxel=(33, 5, 20)) -> PreparedCase:
+    label = np.zeros(shape, dtype=np.uint8)
+    label[voxel] = 1
+    image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float16)
+    coordinates = (np.array([voxel], dtype=np.int32), np.zeros((0, 3), dtype=np.int32))
+    return PreparedCase("tiny", image, label, coordinates, (1.0, 1.0, 1.0))
+
+
+def test_forced_patches_show_the_foreground_even_at_the_border(training):
+    chosen, _ = training
+    config = chosen.config.model_copy(update={"foreground_fraction": 1.0, "augmentation": still()})
+    for voxel in ((33, 5, 20), (0, 0, 0), (39, 39, 39)):
+        source = BatchSource([one_voxel_case(voxel=voxel)], chosen.plan, config, CPU)
+        for step in range(5):
+            assert source.batch(step).label.flatten(1).sum(1).tolist() == [1, 1, 1]
+
+
+def test_without_augmentation_patches_are_crops_of_the_case(training, cases):
+    chosen, _ = training
+    config = chosen.config.model_copy(update={"augmentation": still()})
+    case = one_voxel_case()
+    source = BatchSource([case], chosen.plan, config, CPU)
+    batch = source.batch(0)
+    windows = np.lib.stride_tricks.sliding_window_view(case.image[0], chosen.plan.patch_size)
+    for patch in batch.image[:, 0].numpy():
+        starts = np.argwhere(windows[..., 0, 0, 0] == np.float16(patch[0, 0, 0]))
+        assert any(np.array_equal(windows[tuple(s)], patch.astype(np.float16)) for s in starts)
+
+
+def test_a_case_without_foreground_gives_patches_too(training):
+    chosen, _ = training
+    empty = PreparedCase(
+        "empty",
+        np.zeros((1, 20, 20, 20), dtype=np.float16),
+        np.zeros((20, 20, 20), dtype=np.uint8),
+        (np.zeros((0, 3), dtype=np.int32),) * 2,
+        (1.0, 1.0, 1.0),
+    )
+    assert BatchSource([empty], chosen.plan, chosen.config, CPU).batch(0).label.sum() == 0
+
+
+def test_prepared_cases_are_made_once_and_hold_the_right_voxels(training, cases):
+    chosen, workspace = training
+    manifest = read_artifact(workspace.dataset_file, DatasetManifest, made_by="ingest")
+    record = next(r for r in manifest.cases if r.case_id == cases[0].case_id)
+    folder = next(workspace.prepared_dir.glob(f"{record.case_id}-*"))
+    before = (folder / "image.npy").stat().st_mtime_ns
+    again = prepare_cases(
+        chosen.train_records, chosen.plan.preprocessing, chosen.info.task, workspace
+    )
+    assert (folder / "image.npy").stat().st_mtime_ns == before
+    case = again[0]
+    assert case.image.dtype == np.float16
+    assert float(case.image.mean(dtype=np.float64)) == pytest.approx(0, abs=0.05)
+    for index, coordinates in enumerate(case.coordinates, start=1):
+        assert len(coordinates) == (case.label == index).sum()
+        assert (case.label[tuple(coordinates.T)] == index).all()
+    # A half-written case has no sidecar and is prepared again.
+    (folder / "facts.json").unlink()
+    (folder / "image.npy").write_bytes(b"half")
+    prepare_cases(chosen.train_records, chosen.plan.preprocessing, chosen.info.task, workspace)
+    assert np.load(folder / "image.npy").shape == case.image.shape
