@@ -10,7 +10,7 @@ DEFINITIONS = (
     (
         "Volume error",
         "Predicted minus reference volume in ml, voxel volume from the affine; signed, so errors "
-        "of both signs cancel in the mean. Cases without the class in both maps are left out.",
+        "of both signs cancel in the mean. Cases with the class in neither map are left out.",
     ),
     ("Missed", "The reference holds the class, the prediction has no voxel of it."),
     ("Hallucinated", "The prediction holds the class, the reference has no voxel of it."),
@@ -20,7 +20,7 @@ DEFINITIONS = (
         "Of the mean, from resampling cases with replacement (BCa bootstrap, percentile where BCa "
         "has no answer). It cannot know failures that these cases do not contain: read it beside "
         "the counts and the worst cases. For ceiling-like scores with rare failures it is too "
-        "narrow below about 50 cases.",
+        "narrow, even with 50 cases.",
     ),
     (
         "Foreground mean",

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,7 +31,7 @@ MAX_SKIPPED_IN_A_ROW = 1
 # Prediction pictures over the course of a training, the untrained network included.
 N_PICTURE_ROUNDS = 5
 N_PICTURE_CASES = 3
-# Share of training after which predicting nothing at all is no longer normal.
+# Share of training after which a class that is never found is no longer normal.
 BLANK_WARNING_PROGRESS = 0.3
 
 
@@ -315,14 +316,25 @@ def _validate(parts: LoopParts, state: LoopState) -> dict[str, float]:
         defined = [v for v in values if v is not None]
         if defined:
             row[f"val/dice_{name}"] = sum(defined) / len(defined)
-    progress = state.pace.progress(state.step)
-    if pooled == 0 and progress > BLANK_WARNING_PROGRESS:
-        logger.warning(
-            "validation predicts no foreground at all after %.0f %% of the training; look at the "
-            "audit report (label values, alignment), or try --set train.loss.kind=dice_ce",
-            100 * progress,
-        )
+    _warn_of_lost_classes(parts, state, row)
     return row
+
+
+def _warn_of_lost_classes(parts: LoopParts, state: LoopState, row: Mapping[str, float]) -> None:
+    """Say once, in the middle of training, which classes the network does not find at all."""
+    rounds_before = math.ceil(BLANK_WARNING_PROGRESS * state.pace.n_rounds)
+    if state.pace.round != rounds_before:
+        return
+    lost = [name for name in parts.class_names if row.get(f"val/dice_{name}") == 0]
+    if not lost:
+        return
+    if parts.config.loss.kind == "dice":
+        advice = (
+            "Dice alone gives a class that fell to zero no gradient: try train.loss.kind=dice_ce"
+        )
+    else:
+        advice = "look at this class in the audit report (label values, size, alignment)"
+    logger.warning("no validation case shows any overlap for %s; %s", ", ".join(lost), advice)
 
 
 def _report(parts: LoopParts, row: Mapping[str, float]) -> None:

@@ -124,6 +124,8 @@ def _parts(
     if device.type == "cpu":
         torch.set_num_threads(available_cores())
     torch.use_deterministic_algorithms(mode=device.type == "cpu")
+    # Determinism does not need it, and it would write every new tensor twice.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     n_train = len(training.train_records)
     validation = [
         ValidationCase(record, prepared)

@@ -100,3 +100,11 @@ def test_refusals_are_told_from_outages(place):
     assert is_refusal(caught.value)
     assert not is_refusal(MlflowException("no answer"))
     assert not is_refusal(OSError("refused"))
+
+
+def test_a_file_that_is_no_database_is_noticed_at_once(tmp_path):
+    (tmp_path / "mlflow.db").write_text("x" * 5000)
+    started_s = time.monotonic()
+    with pytest.raises(sqlite3.DatabaseError, match="not a database"):
+        open_store(local_uri(tmp_path), "voxline", None)
+    assert time.monotonic() - started_s < 5

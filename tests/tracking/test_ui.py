@@ -66,7 +66,7 @@ def test_no_runs_is_a_clear_message(tmp_path):
 def test_a_server_that_cannot_start_says_why(tmp_path):
     with (
         pytest.raises(VoxlineError, match="does not start"),
-        running_server(f"sqlite:///{tmp_path}", tmp_path, 0),
+        running_server("nonsense://store", tmp_path, 0),
     ):
         pass
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -149,6 +150,19 @@ def test_a_crash_between_checkpoints_costs_nothing_but_the_steps(workspace, monk
     (workspace.fold_dir("0")).rename(workspace.root / "put_aside")
     run(workspace, config)
     assert_same(crashed, weights(workspace))
+
+
+def test_a_class_that_is_lost_is_named_with_advice(workspace, caplog, monkeypatch):
+    # A learning rate of nothing leaves the network at its start; its answers are made blank.
+    monkeypatch.setattr(
+        "pipeline.train.validate.Validator.predict",
+        lambda self, _network, case: np.zeros_like(self.reference(case)),
+    )
+    logging.getLogger("pipeline").propagate = True
+    with caplog.at_level(logging.WARNING, logger="pipeline"):
+        run(workspace, quick(n_validations=3, loss={"kind": "dice"}))
+    assert "no validation case shows any overlap for liver, kidney" in caplog.text
+    assert "train.loss.kind=dice_ce" in caplog.text
 
 
 def test_fold_all_trains_on_every_case(workspace):

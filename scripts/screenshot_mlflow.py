@@ -1,0 +1,88 @@
+"""Take the pictures of MLflow's UI that the documentation shows, from recorded runs.
+
+    python scripts/screenshot_mlflow.py runs docs/images
+
+The first argument is the folder that holds the work folders and mlflow.db. Three pictures are
+written: the runs table, the charts of all runs, and the comparison of the two newest ones.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from urllib.parse import quote
+
+from playwright.sync_api import Error, Page, sync_playwright
+
+from pipeline.tracking.config import TrackingConfig
+from pipeline.tracking.location import database_file, prepare_environment
+from pipeline.tracking.ui import find_store, running_server
+
+TIMEOUT_MS = 120_000
+# Telemetry banner, assistant and invitations: they are MLflow's, not about the runs.
+CLOSE_BUTTONS = ("Close", "Dismiss", "close", "Got it", "Not now", "Close panel")
+CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+def main() -> None:
+    """Serve the runs, open the pages one after the other, and save what they look like."""
+    parser = argparse.ArgumentParser(description="Screenshots of MLflow's UI")
+    parser.add_argument("root", type=Path, help="folder that holds mlflow.db")
+    parser.add_argument("output", type=Path, help="folder for the pictures")
+    parser.add_argument("--experiment", default="voxline")
+    parser.add_argument("--chromium", default=shutil.which("chromium") or "chromium")
+    parser.add_argument("--height", type=int, default=1500, help="of the charts, in pixels")
+    options = parser.parse_args()
+
+    prepare_environment()
+    from pipeline.tracking.store import open_store  # imports MLflow
+    from pipeline.tracking.view import parent_runs, refresh_view, runs_link
+
+    root = options.root.resolve()
+    uri = find_store(root, TrackingConfig())
+    store = open_store(uri, options.experiment, None)
+    refresh_view(store)
+    runs = parent_runs(store)
+    options.output.mkdir(parents=True, exist_ok=True)
+    folder = (database_file(uri) or root / "mlflow.db").parent
+
+    with running_server(uri, folder, 0) as server, sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=options.chromium, args=CHROMIUM_FLAGS)
+        page = browser.new_page(viewport={"width": 1600, "height": 700}, device_scale_factor=1.5)
+        link = runs_link(server.address, store.experiment_id)
+        page.goto(link)
+        page.get_by_text(runs[0].info.run_name).first.wait_for(timeout=TIMEOUT_MS)
+        _save(page, options.output / "mlflow_runs.png")
+
+        page.set_viewport_size({"width": 1600, "height": options.height})
+        page.goto(f"{link}&compareRunsMode=CHART")
+        page.locator(".js-plotly-plot").first.wait_for(timeout=TIMEOUT_MS)
+        _save(page, options.output / "mlflow_charts.png")
+
+        if len(runs) > 1:
+            page.goto(_compare_link(server.address, store.experiment_id, runs[:2]))
+            page.get_by_text("Run details").first.wait_for(timeout=TIMEOUT_MS)
+            _save(page, options.output / "mlflow_compare.png")
+        browser.close()
+
+
+def _compare_link(address: str, experiment_id: str, runs: list) -> str:  # type: ignore[type-arg]
+    ids = quote(json.dumps([run.info.run_id for run in runs]))
+    return f"{address}/#/compare-runs?runs={ids}&experiments={quote(json.dumps([experiment_id]))}"
+
+
+def _save(page: Page, file: Path) -> None:
+    page.wait_for_timeout(3000)
+    for name in CLOSE_BUTTONS:
+        for button in page.get_by_role("button", name=name, exact=True).all():
+            try:
+                button.click(timeout=1000)
+            except Error:
+                continue  # it went away with another
+    page.wait_for_timeout(2000)
+    page.screenshot(path=file)
+    print(file)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+from audit_builders import TASK, dataset, image_of, label_of, record, row, task_of
+
+from pipeline.artifacts import Fold, Problem, Splits
+from pipeline.audit.checks import dataset as checks
+from pipeline.audit.config import AuditConfig
+
+CONFIG = AuditConfig()
+
+
+def rows_of(*counts):
+    return [row(f"case_{n:03d}", count) for n, count in enumerate(counts)]
+
+
+def splits_of(*validation):
+    folds = tuple(Fold(train=(), validation=ids) for ids in validation)
+    return Splits(method="any", seed=1, folds=folds)
+
+
+def found(findings):
+    return [(f.check_id, f.severity) for f in findings]
+
+
+def test_files_without_a_partner():
+    problem = Problem(check_id="F01", file="a.nii", message="no label", fix="add it")
+    view = dataset([], [])
+    view = type(view)(view.manifest.model_copy(update={"problems": (problem,)}), ())
+    assert found(checks.check_unpaired(view, CONFIG)) == [("F01", "error")]
+
+
+def test_wide_label_types_are_counted():
+    cases = [record(label_of(), label_changes={"dtype": d}) for d in ("uint8", "float64", "int32")]
+    (finding,) = checks.check_label_types(dataset([], cases), CONFIG)
+    assert (finding.severity, finding.value) == ("info", 2)
+    assert checks.check_label_types(dataset([], cases[:1]), CONFIG) == []
+
+
+def test_orientations_over_the_dataset_are_information():
+    case = record(label_of())
+    other = case.model_copy(
+        update={"image": case.image.model_copy(update={"source_orientation": "LPS"})}
+    )
+    assert found(checks.check_orientations(dataset([], [case, other]), CONFIG)) == [("G08", "info")]
+    assert checks.check_orientations(dataset([], [case, case]), CONFIG) == []
+
+
+def one_value(case_id, value):
+    return row(case_id, (1, 1)).model_copy(update={"label_values": (0, value)})
+
+
+@pytest.mark.parametrize(
+    ("values", "fires"),
+    [((1, 255), True), ((1, 1), False), ((255, 255), False), ((1, 2), False), ((0, 1), False)],
+)
+def test_masks_of_mixed_coding(values, fires):
+    rows = [one_value(str(n), value) for n, value in enumerate(values)]
+    assert bool(checks.check_mixed_coding(dataset(rows, []), CONFIG)) is fires
+
+
+def test_a_255_beside_other_classes_is_a_class():
+    rows = [row("a", (1, 1)).model_copy(update={"label_values": (0, 1, 255)}), one_value("b", 1)]
+    assert checks.check_mixed_coding(dataset(rows, []), CONFIG) == []
+
+
+def test_a_class_that_is_nowhere_is_an_error_and_a_rare_one_a_warning():
+    nowhere = checks.check_absent_classes(dataset(rows_of((5, 0), (5, 0)), []), CONFIG)
+    assert found(nowhere) == [("E05", "error")]
+    often = checks.check_absent_classes(dataset(rows_of((5, 1), (5, 0), (5, 1)), []), CONFIG)
+    assert found(often) == [("E05", "warning")]
+    seldom = checks.check_absent_classes(dataset(rows_of((5, 0), *[(5, 1)] * 9), []), CONFIG)
+    assert seldom == []
+
+
+def test_many_empty_labels():
+    rows = rows_of((0, 0), *[(5, 1)] * 3)
+    assert found(checks.check_many_empty(dataset(rows, []), CONFIG)) == [("E08", "error")]
+    assert checks.check_many_empty(dataset(rows, []), AuditConfig(allow_empty=True)) == []
+    assert checks.check_many_empty(dataset(rows_of((0, 0), *[(5, 1)] * 4), []), CONFIG) == []
+
+
+def test_gaps_in_the_values():
+    assert checks.check_value_gaps(dataset([], []), CONFIG) == []
+    gap = task_of("a", "b")
+    gap = gap.model_copy(
+        update={
+            "classes": (gap.classes[0], gap.classes[1].model_copy(update={"source_values": (5,)}))
+        }
+    )
+    assert found(checks.check_value_gaps(dataset([], [], gap), CONFIG)) == [("E06", "info")]
+
+
+def test_duplicates_are_an_error_only_across_folds():
+    label = label_of()
+    cases = [
+        record(label, "a", image=image_of(label.shape, seed=1)),
+        record(label, "b", image=image_of(label.shape, seed=1)),
+        record(label, "c", image=image_of(label.shape, seed=2)),
+    ]
+    view = dataset([], cases)
+    across = checks.check_duplicates(view, splits_of(("a",), ("b", "c")))
+    assert found(across) == [("D01", "error")]
+    assert "a, b" in across[0].message
+    within = checks.check_duplicates(view, splits_of(("a", "b"), ("c",)))
+    assert found(within) == [("D01", "warning")]
+
+
+def test_duplicates_with_other_labels_say_so():
+    label = label_of()
+    image = image_of(label.shape)
+    cases = [record(label, "a", image=image), record(np.flip(label).copy(), "b", image=image)]
+    (finding,) = checks.check_duplicates(dataset([], cases), splits_of())
+    assert "different labels" in finding.message
+
+
+def test_one_label_for_two_images_unless_it_is_empty():
+    label = label_of()
+    cases = [record(label, n, image=image_of(label.shape, seed=s)) for n, s in (("a", 1), ("b", 2))]
+    filled = [row("a", (9, 9)), row("b", (9, 9))]
+    assert found(checks.check_repeated_labels(dataset(filled, cases), CONFIG)) == [("D02", "error")]
+    empty = [row("a", (0, 0)), row("b", (0, 0))]
+    assert checks.check_repeated_labels(dataset(empty, cases), CONFIG) == []
+    same = [record(label, n, image=image_of(label.shape)) for n in ("a", "b")]
+    assert checks.check_repeated_labels(dataset(filled, same), CONFIG) == []
+
+
+def test_one_usable_case_is_not_enough():
+    assert found(checks.check_usable(("a",), dataset([], []))) == [("D05", "error")]
+    assert checks.check_usable(("a", "b"), dataset([], [])) == []
+    assert TASK.class_names == ("liver", "tumor")
