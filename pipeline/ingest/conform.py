@@ -7,8 +7,9 @@ from pipeline.artifacts import CaseRecord, FileFacts, Problem, SourceStamp
 from pipeline.core.errors import FileFormatError
 from pipeline.core.geometry import orientation_of
 from pipeline.core.volume import Volume, to_ras
+from pipeline.io.channels import join_channels
 from pipeline.io.discover import CaseFiles
-from pipeline.io.load import Role, join_channels, load_volume
+from pipeline.io.load import Role, load_volume
 from pipeline.io.pairing import relative_name
 from pipeline.io.store import write_array
 

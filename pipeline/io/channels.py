@@ -8,8 +8,8 @@ import numpy as np
 
 from pipeline.artifacts import FileFacts
 from pipeline.core.errors import FileFormatError
-from pipeline.core.geometry import Geometry, corner_displacement_voxels, reorientation_to_ras
-from pipeline.core.volume import Volume, reorient, to_ras
+from pipeline.core.geometry import Geometry, corner_displacement_voxels
+from pipeline.core.volume import Volume, to_ras
 from pipeline.io.load import load_volume
 
 # Check G15 of the audit: below half a voxel, channels still show the same tissue.
@@ -45,23 +45,38 @@ def load_image(files: Sequence[Path], *, root: Path) -> Image:
         FileFormatError: If a file cannot be read, or a channel lies on another grid (G15).
     """
     loaded = [load_volume(file, root=root, role="image") for file in files]
-    volumes = [volume for _, volume in loaded]
-    native = volumes[0].geometry
-    turned = [reorient(volumes[0], reorientation_to_ras(native.affine))]
-    for file, volume in zip(files[1:], volumes[1:], strict=True):
-        channel = to_ras(volume)
-        difference = grid_difference(turned[0].geometry, channel.geometry)
-        if difference:
+    first_facts, first = loaded[0]
+    return Image(first_facts, first.geometry, join_channels(loaded))
+
+
+def join_channels(loaded: Sequence[tuple[FileFacts, Volume]]) -> Volume:
+    """Join images of the same grid into one image, axes running to R, A and S.
+
+    Args:
+        loaded: Results of `load_volume`; the files may have different axis orders.
+
+    Returns:
+        Image (channel, i, j, k) with the affine of the first one, in RAS.
+
+    Raises:
+        FileFormatError: G15 if a channel has another shape, or corners more than
+            MAX_CHANNEL_SHIFT_VOXELS away.
+    """
+    first_facts, first = loaded[0][0], to_ras(loaded[0][1])
+    volumes = [first]
+    for number, (facts, native) in enumerate(loaded[1:], start=1):
+        volume = to_ras(native)
+        if difference := grid_difference(first.geometry, volume.geometry):
             raise FileFormatError(
-                f"this channel lies on another grid than {files[0].name}: {difference}",
+                f"channel {number} lies on another grid than {first_facts.file}: {difference}",
                 check_id="G15",
-                where=str(file),
+                where=facts.file,
                 fix="resample all channels of the case onto one grid",
             )
-        turned.append(channel)
-    arrays = [volume.array for volume in turned]
-    array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=0)
-    return Image(loaded[0][0], native, Volume(array, turned[0].affine))
+        volumes.append(volume)
+    if len(volumes) == 1:
+        return first
+    return Volume(np.concatenate([volume.array for volume in volumes]), first.affine)
 
 
 def grid_difference(first: Geometry, other: Geometry) -> str:

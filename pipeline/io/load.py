@@ -1,6 +1,5 @@
 """One door to volumes of any format: facts about the file, and voxels ready for work."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,14 +9,8 @@ from numpy.typing import NDArray
 
 from pipeline.artifacts import FileFacts
 from pipeline.core.errors import FileFormatError, GeometryError
-from pipeline.core.geometry import (
-    Geometry,
-    check_affine,
-    corner_displacement_voxels,
-    inverse_reorientation,
-    reorientation_to_ras,
-)
-from pipeline.core.volume import Volume, reorient, to_ras
+from pipeline.core.geometry import check_affine
+from pipeline.core.volume import Volume
 from pipeline.io.nifti import read_nifti
 
 # Longest first, so that stripping takes ".nii.gz" whole.
@@ -26,9 +19,6 @@ OTHER_SUFFIXES = (
     *(".seg.nrrd", ".img.gz", ".hdr.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".img", ".hdr"),
     *(".mgz", ".mgh", ".mnc", ".dcm"),
 )
-
-# Check G15 of the audit: below half a voxel, channels still show the same tissue.
-MAX_CHANNEL_SHIFT_VOXELS = 0.5
 
 Role = Literal["image", "label"]
 
@@ -83,66 +73,6 @@ def load_volume(file: Path, *, root: Path, role: Role) -> tuple[FileFacts, Volum
     if array.dtype.kind == "f":
         n_nonfinite = array.size - int(np.count_nonzero(np.isfinite(array)))
     return raw.facts.model_copy(update={"n_nonfinite": n_nonfinite}), Volume(array, affine)
-
-
-def load_channels(files: Sequence[Path], *, root: Path) -> tuple[tuple[FileFacts, ...], Volume]:
-    """Read an image that is spread over one file per channel, or is one file.
-
-    Args:
-        files: In channel order.
-        root: Folder that `facts.file` is relative to.
-
-    Returns:
-        Facts of every file; the image (channel, i, j, k) in the orientation of the first file.
-
-    Raises:
-        FileFormatError: What `load_volume` and `join_channels` raise.
-    """
-    loaded = [load_volume(file, root=root, role="image") for file in files]
-    facts = tuple(each for each, _ in loaded)
-    first = loaded[0][1]
-    if len(loaded) == 1:
-        return facts, first
-    native = inverse_reorientation(reorientation_to_ras(first.affine))
-    return facts, Volume(reorient(join_channels(loaded), native).array, first.affine)
-
-
-def join_channels(loaded: Sequence[tuple[FileFacts, Volume]]) -> Volume:
-    """Join images of the same grid into one image, axes running to R, A and S.
-
-    Args:
-        loaded: Results of `load_volume`; the files may have different axis orders.
-
-    Returns:
-        Image (channel, i, j, k) with the affine of the first one, in RAS.
-
-    Raises:
-        FileFormatError: G15 if a channel has another shape, or corners more than
-            MAX_CHANNEL_SHIFT_VOXELS away.
-    """
-    first = to_ras(loaded[0][1])
-    volumes = [first]
-    for number, (facts, native) in enumerate(loaded[1:], start=1):
-        volume = to_ras(native)
-        if difference := _grid_difference(first.geometry, volume.geometry):
-            raise FileFormatError(
-                f"channel {number} lies on another grid than {loaded[0][0].file}: {difference}",
-                check_id="G15",
-                where=facts.file,
-                fix="resample all channels of the case onto one grid",
-            )
-        volumes.append(volume)
-    if len(volumes) == 1:
-        return first
-    return Volume(np.concatenate([volume.array for volume in volumes]), first.affine)
-
-
-def _grid_difference(first: Geometry, other: Geometry) -> str:
-    if first.shape != other.shape:
-        return f"shape {other.shape}, not {first.shape} (in RAS order)"
-    shift_voxels = corner_displacement_voxels(first, other)
-    is_same = shift_voxels <= MAX_CHANNEL_SHIFT_VOXELS
-    return "" if is_same else f"corners up to {shift_voxels:.2f} voxels away"
 
 
 def _with_role(

@@ -24,22 +24,29 @@ class LossParts:
 class SegmentationLoss(nn.Module):
     """Soft Dice, alone or with cross-entropy.
 
-    Dice leaves the background out and is taken over the whole batch at once ("batch Dice"), and the
-    smoothing term stands in the denominator only. All three keep a patch without a class from
-    contributing a constant loss near 1 that carries no gradient.
+    Dice is taken over the whole batch at once ("batch Dice"), and the smoothing term stands in the
+    denominator only. Both keep a patch without a class from contributing a constant loss near 1 that carries no gradient.
 
     Args:
         kind: "dice" or "dice_ce".
         dice_weight: Factor of the Dice term.
         ce_weight: Factor of the cross-entropy term; unused by "dice".
+        include_background: Whether Dice is also taken of the background.
     """
 
-    def __init__(self, kind: LossKind, *, dice_weight: float = 1.0, ce_weight: float = 1.0) -> None:
+    def __init__(
+        self,
+        kind: LossKind,
+        *,
+        dice_weight: float = 1.0,
+        ce_weight: float = 1.0,
+        include_background: bool = False,
+    ) -> None:
         super().__init__()
         from monai.losses.dice import DiceLoss  # see build_network
 
         self._dice = DiceLoss(
-            include_background=False,
+            include_background=include_background,
             to_onehot_y=True,
             softmax=True,
             batch=True,

@@ -17,7 +17,9 @@ VIEW_KEY = "voxline"
 _VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
 _N_RUNS_LOOKED_AT = 200
 _MAX_METRIC_COLUMNS = 8
-_GROUPS = ("test", "val", "cost", "audit")
+_GROUPS = ("test", "val", "train", "cost", "infer", "audit", "ingest")
+_TABLE_GROUPS = ("test", "val", "cost")
+_OPEN_GROUPS = ("test", "val", "train")
 _MAX_PARAM_COLUMNS = 5
 
 # Okabe and Ito's colors, which color-blind people can tell apart, and darker sisters of them.
@@ -50,30 +52,47 @@ def refresh_view(store: Store) -> None:
     """Save the view of the runs table: parents only, headline numbers, and knobs that differ."""
     runs = parent_runs(store)
     if runs:
-        value = saved_view(_headlines(runs), _differing_params(runs))
+        value = saved_view(_headlines(runs), _differing_params(runs), _sections(runs))
         store.client.set_experiment_tag(store.experiment_id, _VIEW_TAG, value)
 
 
-def saved_view(metrics: Sequence[str], params: Sequence[str]) -> str:
-    """Write the state of the runs table as MLflow's UI reads it.
+def saved_view(metrics: Sequence[str], params: Sequence[str], sections: Sequence[str]) -> str:
+    """Write the state of the runs table and of the charts as MLflow's UI reads it.
 
     Args:
         metrics: Metric columns, most important first.
         params: Parameter columns, most important first.
+        sections: Chart sections, most important first.
 
     Returns:
         JSON text.
     """
     columns = [
-        "attributes.`Dataset`",
         *(f"params.`{name}`" for name in params[:_MAX_PARAM_COLUMNS]),
         *(f"metrics.`{name}`" for name in metrics[:_MAX_METRIC_COLUMNS]),
+        "attributes.`Dataset`",
     ]
     state = {
         "searchFilter": f"tags.{STAGE_TAG} = '{PIPELINE}'",
         "orderByKey": "attributes.start_time",
         "orderByAsc": False,
         "selectedColumns": columns,
+        "columnOrder": ["1", "attributes.`Run Name`", *columns, "runDateAndNestInfo", "duration"],
+        "columnWidths": {"attributes.`Run Name`": 260, "attributes.`Dataset`": 320},
+        # The UI fills the sections with charts; it sorts them by name unless told otherwise.
+        "isAccordionReordered": True,
+        "compareRunCharts": [],
+        "compareRunSections": [
+            {
+                "uuid": f"voxline-{name}",
+                "name": name,
+                "display": name.split("/")[0] in _OPEN_GROUPS,
+                "isReordered": False,
+                "deleted": False,
+                "isGenerated": True,
+            }
+            for name in sections
+        ],
     }
     return json.dumps(state)
 
@@ -102,8 +121,20 @@ def _headlines(runs: Iterable[Run]) -> list[str]:
         except (ValueError, TypeError):
             continue
     # Results before what explains them; within a group, as they were recorded.
-    rank = {group: n for n, group in enumerate(_GROUPS)}
-    return sorted(names, key=lambda name: (rank.get(name.split("/")[0], len(rank)), -names[name]))
+    ordered = sorted(names, key=lambda name: (_rank(name), -names[name]))
+    results = [name for name in ordered if name.split("/")[0] in _TABLE_GROUPS]
+    return results or ordered
+
+
+def _sections(runs: Iterable[Run]) -> list[str]:
+    # MLflow's rule: what stands before the last "/" names the section.
+    names = {name.rpartition("/")[0] for run in runs for name in run.data.metrics}
+    return sorted(names - {""}, key=lambda name: (_rank(name), name))
+
+
+def _rank(name: str) -> int:
+    group = name.split("/")[0]
+    return _GROUPS.index(group) if group in _GROUPS else len(_GROUPS)
 
 
 def _differing_params(runs: Sequence[Run]) -> list[str]:

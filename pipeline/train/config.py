@@ -24,6 +24,21 @@ class LossConfig(StrictModel):
     )
     dice_weight: float = Field(default=1.0, gt=0, description="factor of the Dice term")
     ce_weight: float = Field(default=1.0, ge=0, description="factor of cross-entropy (dice_ce)")
+    include_background: bool | None = Field(
+        default=None,
+        description="Dice of the background too; null: only where no cross-entropy trains it",
+    )
+
+    @property
+    def has_background_dice(self) -> bool:
+        """Whether the Dice term counts the background.
+
+        Without cross-entropy nothing else teaches what background is: one class then tends to swallow
+        it (docs/decisions/0006-background-in-dice.md).
+        """
+        if self.include_background is not None:
+            return self.include_background
+        return self.kind == "dice"
 
 
 class OptimizerConfig(StrictModel):

@@ -52,6 +52,7 @@ class Learner:
             config.loss.kind,
             dice_weight=config.loss.dice_weight,
             ce_weight=config.loss.ce_weight,
+            include_background=config.loss.has_background_dice,
         ).to(device)
         self._optimizer = _optimizer(self.network, plan.learning_rate, config)
         self._config, self._device = config, device

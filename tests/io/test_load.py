@@ -6,7 +6,7 @@ import phantoms
 import pytest
 
 from pipeline.core.errors import FileFormatError
-from pipeline.io.load import is_volume_file, load_channels, load_volume, strip_suffix
+from pipeline.io.load import is_volume_file, load_volume, strip_suffix
 
 SHAPE = (4, 5, 6)
 AFFINE = phantoms.affine_of(SHAPE, (1.0, 2.0, 3.0), "PIR", oblique_degrees=10)
@@ -119,43 +119,3 @@ def test_singular_affine_places_nothing(tmp_path):
     with pytest.raises(FileFormatError) as caught:
         load(tmp_path / "a.nii")
     assert caught.value.check_id == "G07"
-
-
-# --- channels ---------------------------------------------------------------------------------
-
-
-def test_channels_with_other_axis_orders_end_on_the_first_files_grid(tmp_path):
-    image, _, affine = phantoms.case(0, (20, 22, 24), (1.0, 2.0, 3.0), "RAS")
-    turned, _, turned_affine = phantoms.case(0, (20, 22, 24), (1.0, 2.0, 3.0), "PIL")
-    files = (
-        phantoms.write_nifti(tmp_path / "a_0000.nii", turned, turned_affine),
-        phantoms.write_nifti(tmp_path / "a_0001.nii", image + 1000, affine),
-    )
-    facts, volume = load_channels(files, root=tmp_path)
-    assert [f.file for f in facts] == ["a_0000.nii", "a_0001.nii"]
-    np.testing.assert_allclose(volume.affine, turned_affine)
-    np.testing.assert_array_equal(volume.array[0], turned)
-    np.testing.assert_allclose(volume.array[1], turned + 1000, rtol=1e-6)
-    assert load_channels(files[:1], root=tmp_path)[1].array.shape == (1, *turned.shape)
-
-
-@pytest.mark.parametrize(("shift_mm", "is_refused"), [(0.4, False), (0.6, True)])
-def test_channels_on_different_grids_are_refused_by_name(tmp_path, shift_mm, is_refused):
-    array = np.zeros(SHAPE, np.uint8)
-    moved = np.eye(4)
-    moved[0, 3] = shift_mm
-    files = (save(tmp_path / "a.nii", array, np.eye(4)), save(tmp_path / "b.nii", array, moved))
-    if not is_refused:
-        assert load_channels(files, root=tmp_path)[1].array.shape == (2, *SHAPE)
-        return
-    with pytest.raises(FileFormatError, match="channel 1") as caught:
-        load_channels(files, root=tmp_path)
-    assert (caught.value.check_id, caught.value.where) == ("G15", "b.nii")
-
-
-def test_real_stroke_channels_lie_on_different_grids(shared_data):
-    folder = shared_data / "stroke_isles22_sample" / "rawdata"
-    files = sorted(folder.rglob("*.nii.gz"))
-    with pytest.raises(FileFormatError) as caught:
-        load_channels(files, root=folder)
-    assert caught.value.check_id == "G15"

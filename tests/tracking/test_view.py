@@ -21,18 +21,16 @@ def test_columns_are_results_and_differing_knobs(place):
             tracker.log_metrics({"val/dice": dice})
         with place.open("evaluate") as tracker:
             tracker.log_metrics({"test/dice_mean": dice})
-    assert _view(place) == {
-        "searchFilter": "tags.stage = 'pipeline'",
-        "orderByKey": "attributes.start_time",
-        "orderByAsc": False,
-        "selectedColumns": [
-            "attributes.`Dataset`",
-            "params.`loss`",
-            "metrics.`test/dice_mean`",
-            "metrics.`val/dice`",
-            "metrics.`ingest/n_cases`",
-        ],
-    }
+    view = _view(place)
+    assert view["searchFilter"] == "tags.stage = 'pipeline'"
+    assert view["selectedColumns"] == [
+        "params.`loss`",
+        "metrics.`test/dice_mean`",
+        "metrics.`val/dice`",
+        "attributes.`Dataset`",
+    ]
+    sections = [(s["name"], s["display"]) for s in view["compareRunSections"]]
+    assert sections == [("test", True), ("val", True), ("train", True), ("ingest", False)]
 
 
 def test_one_run_shows_its_knobs(place):
@@ -55,7 +53,7 @@ def test_colors_differ_as_long_as_they_can(place):
 
 def test_columns_are_few():
     names = [f"n{n}" for n in range(50)]
-    assert len(json.loads(saved_view(names, names))["selectedColumns"]) <= 15
+    assert len(json.loads(saved_view(names, names, names))["selectedColumns"]) <= 15
 
 
 def test_link_opens_the_runs():
