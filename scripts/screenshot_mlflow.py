@@ -20,7 +20,7 @@ from pipeline.tracking.ui import find_store, running_server
 
 TIMEOUT_MS = 120_000
 # Telemetry banner, assistant and invitations: they are MLflow's, not about the runs.
-CLOSE_BUTTONS = ("Close", "Dismiss", "close", "Got it", "Not now", "Close panel")
+CLOSE_BUTTONS = ("Hide banner", "Close", "Dismiss", "close", "Got it", "Not now", "Close panel")
 CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
@@ -48,13 +48,13 @@ def main() -> None:
 
     with running_server(uri, folder, 0) as server, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=options.chromium, args=CHROMIUM_FLAGS)
-        page = browser.new_page(viewport={"width": 1600, "height": 700}, device_scale_factor=1.5)
+        page = browser.new_page(viewport={"width": 1760, "height": 700}, device_scale_factor=1.5)
         link = runs_link(server.address, store.experiment_id)
         page.goto(link)
         page.get_by_text(runs[0].info.run_name).first.wait_for(timeout=TIMEOUT_MS)
         _save(page, options.output / "mlflow_runs.png")
 
-        page.set_viewport_size({"width": 1600, "height": options.height})
+        page.set_viewport_size({"width": 1760, "height": options.height})
         page.goto(f"{link}&compareRunsMode=CHART")
         page.locator(".js-plotly-plot").first.wait_for(timeout=TIMEOUT_MS)
         _save(page, options.output / "mlflow_charts.png")
@@ -68,7 +68,7 @@ def main() -> None:
 
 def _compare_link(address: str, experiment_id: str, runs: list) -> str:  # type: ignore[type-arg]
     ids = quote(json.dumps([run.info.run_id for run in runs]))
-    return f"{address}/#/compare-runs?runs={ids}&experiments={quote(json.dumps([experiment_id]))}"
+    return f"{address}/#/compare-runs?runs={ids}&experiments={quote(json.dumps([experiment_id]))}&workflowType=machine_learning"
 
 
 def _save(page: Page, file: Path) -> None:

@@ -19,7 +19,8 @@ _N_RUNS_LOOKED_AT = 200
 _MAX_METRIC_COLUMNS = 8
 _GROUPS = ("test", "val", "train", "cost", "infer", "audit", "ingest")
 _TABLE_GROUPS = ("test", "val", "cost")
-_OPEN_GROUPS = ("test", "val", "train")
+_OPEN_GROUPS = ("val", "train", "test")  # curves first: the results are in the table
+_PIXELS_PER_LETTER = 8
 _MAX_PARAM_COLUMNS = 5
 
 # Okabe and Ito's colors, which color-blind people can tell apart, and darker sisters of them.
@@ -78,7 +79,11 @@ def saved_view(metrics: Sequence[str], params: Sequence[str], sections: Sequence
         "orderByAsc": False,
         "selectedColumns": columns,
         "columnOrder": ["1", "attributes.`Run Name`", *columns, "runDateAndNestInfo", "duration"],
-        "columnWidths": {"attributes.`Run Name`": 260, "attributes.`Dataset`": 320},
+        "columnWidths": {
+            **{name: 40 + _PIXELS_PER_LETTER * len(name.split("`")[1]) for name in columns},
+            "attributes.`Run Name`": 260,
+            "attributes.`Dataset`": 320,
+        },
         # The UI fills the sections with charts; it sorts them by name unless told otherwise.
         "isAccordionReordered": True,
         "compareRunCharts": [],
@@ -129,7 +134,8 @@ def _headlines(runs: Iterable[Run]) -> list[str]:
 def _sections(runs: Iterable[Run]) -> list[str]:
     # MLflow's rule: what stands before the last "/" names the section.
     names = {name.rpartition("/")[0] for run in runs for name in run.data.metrics}
-    return sorted(names - {""}, key=lambda name: (_rank(name), name))
+    order = {group: n for n, group in enumerate(dict.fromkeys((*_OPEN_GROUPS, *_GROUPS)))}
+    return sorted(names - {""}, key=lambda name: (order.get(name.split("/")[0], len(order)), name))
 
 
 def _rank(name: str) -> int:

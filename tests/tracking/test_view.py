@@ -30,7 +30,7 @@ def test_columns_are_results_and_differing_knobs(place):
         "attributes.`Dataset`",
     ]
     sections = [(s["name"], s["display"]) for s in view["compareRunSections"]]
-    assert sections == [("test", True), ("val", True), ("train", True), ("ingest", False)]
+    assert sections == [("val", True), ("train", True), ("test", True), ("ingest", False)]
 
 
 def test_one_run_shows_its_knobs(place):

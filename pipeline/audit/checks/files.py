@@ -17,7 +17,7 @@ def finding_of_problem(problem: Problem, case_id: str | None) -> Finding:
     """Turn what ingest could not read into a finding (F01 to F06, G01, G07)."""
     return Finding(
         check_id=problem.check_id,
-        severity="error",
+        severity=problem.severity,
         case_id=case_id,
         message=problem.message,
         fix=problem.fix,

@@ -94,3 +94,15 @@ def test_nothing_is_said_about_arrays_that_are_not_there():
     for check in (files.check_constant, files.check_finite, files.check_label_scaling):
         assert check(empty, CONFIG) == []
     assert facts("a", (1, 1, 1)).n_nonfinite == 0
+
+
+@pytest.mark.parametrize("severity", ["error", "warning"])
+def test_a_problem_keeps_the_severity_that_ingest_gave_it(severity):
+    problem = Problem(
+        check_id="E12",
+        file="dataset.json",
+        message="lists a case that is not there",
+        fix="write the list again",
+        severity=severity,
+    )
+    assert files.finding_of_problem(problem, None).severity == severity
