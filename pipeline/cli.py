@@ -123,14 +123,16 @@ def evaluate(  # noqa: PLR0913, PLR0917  # one option per argument
 
 @app.command()
 def ui(
-    work: Annotated[Path, typer.Option(help="Folder that holds the work folders.")] = Path("runs"),
+    work: Annotated[Path | None, typer.Option(help="Work folder or a folder of them.")] = None,
+    config: Config = None,
+    overrides: Overrides = None,
     port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000,
     *,
     open_browser: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
 ) -> None:
     """Compare runs in the MLflow UI, on this machine only."""
-    _configure(verbose=False)
-    _exit(lambda commands: commands.run_ui(work, port, open_browser=open_browser))
+    request = _request(None, work, config, overrides, verbose=False)
+    _exit(lambda commands: commands.run_ui(request, port, open_browser=open_browser))
 
 
 @app.command()

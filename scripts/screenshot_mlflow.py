@@ -9,7 +9,9 @@ written: the runs table, the charts of all runs, and the comparison of the two n
 import argparse
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from playwright.sync_api import Error, Page, sync_playwright
@@ -66,9 +68,11 @@ def main() -> None:
         browser.close()
 
 
-def _compare_link(address: str, experiment_id: str, runs: list) -> str:  # type: ignore[type-arg]
+def _compare_link(address: str, experiment_id: str, runs: Sequence[Any]) -> str:
     ids = quote(json.dumps([run.info.run_id for run in runs]))
-    return f"{address}/#/compare-runs?runs={ids}&experiments={quote(json.dumps([experiment_id]))}&workflowType=machine_learning"
+    experiments = quote(json.dumps([experiment_id]))
+    query = f"runs={ids}&experiments={experiments}&workflowType=machine_learning"
+    return f"{address}/#/compare-runs?{query}"
 
 
 def _save(page: Page, file: Path) -> None:

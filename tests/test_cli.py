@@ -41,7 +41,7 @@ def test_ingest_audit_train_evaluate_in_one_go(voxline, tmp_path):
     status, out, err = voxline("train", "--data", data, *QUICK)
     assert status == 0, err
     assert "audit runs first" in err
-    assert "Validation of fold 0: 1 cases not trained on" in out
+    assert "Dice on 1 cases of fold 0 that were not trained on" in out
     assert "liver" in out
     model = tmp_path / "runs" / "phantom" / "train" / "fold_0" / "best.pt"
     assert model.is_file()

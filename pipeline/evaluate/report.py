@@ -8,11 +8,11 @@ from pipeline.evaluate.gallery import CasePicture
 from pipeline.evaluate.methods import DEFINITIONS, methods_text
 from pipeline.evaluate.ranking import case_dice, worst_case, worst_class
 from pipeline.evaluate.score import NOTABLE_OFFSET_VOXELS
-from pipeline.evaluate.table import format_mean
 from pipeline.metrics.policy import POLICIES
 from pipeline.metrics.scores import CaseScores
 from pipeline.reporting.page import render_page
 from pipeline.reporting.pictures import as_data_uri, class_color
+from pipeline.reporting.scores import format_mean
 
 # Names listed in a note before "and N more".
 MAX_NAMES = 10

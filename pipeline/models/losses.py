@@ -25,7 +25,8 @@ class SegmentationLoss(nn.Module):
     """Soft Dice, alone or with cross-entropy.
 
     Dice is taken over the whole batch at once ("batch Dice"), and the smoothing term stands in the
-    denominator only. Both keep a patch without a class from contributing a constant loss near 1 that carries no gradient.
+    denominator only. Both keep a patch without a class from contributing a constant loss near 1
+    that carries no gradient.
 
     Args:
         kind: "dice" or "dice_ce".

@@ -136,11 +136,13 @@ def run_score(request: Request, pred: Path | None, ref: Path | None) -> int:
     return _score_status(summary)
 
 
-def run_ui(work: Path, port: int, *, open_browser: bool) -> int:
-    """Serve the MLflow UI until interrupted."""
+def run_ui(request: Request, port: int, *, open_browser: bool) -> int:
+    """Serve the MLflow UI of a work folder, or of all of them, until interrupted."""
     from pipeline.tracking.ui import serve_ui
 
-    return serve_ui(work, port, open_browser=open_browser)
+    folder = RUNS_DIR if request.work is None else request.work
+    tracking = request.experiment.tracking
+    return serve_ui(folder, port, open_browser=open_browser, config=tracking)
 
 
 def print_schema() -> int:

@@ -2,9 +2,10 @@
 
 import re
 
-# Tags that this package gives and reads.
+# Tags and groups that this package gives and reads.
 STAGE_TAG = "stage"
 PIPELINE = "pipeline"
+PICTURES = "pictures"
 HEADLINE_TAG = "voxline.headline"
 KEY_TAG = "voxline.key"
 PROCESS_TAG = "voxline.process"
@@ -43,5 +44,6 @@ def clean_name(name: str) -> str:
 
 
 def clean_picture_key(key: str) -> str:
-    """Make the key of a picture series acceptable, which allows ASCII only."""
-    return _NOT_ALLOWED_IN_PICTURES.sub("_", clean_name(key))
+    """Make the key of a picture series acceptable: ASCII, and in a section of the UI of its own."""
+    name = clean_name(_NOT_ALLOWED_IN_PICTURES.sub("_", key)).replace("/", " ")
+    return f"{PICTURES}/{name}"

@@ -242,7 +242,7 @@ class MlflowTracker:
             STAGE_TAG: stage,
             "host": socket.gethostname(),
             "pid": str(os.getpid()),
-            "n_cpus": str(len(os.sched_getaffinity(0))),
+            "n_cpus": str(os.cpu_count()),
         }
         parent = StartRecord(
             run=self._parent,

@@ -9,18 +9,23 @@ from collections.abc import Iterable, Sequence
 
 from mlflow.entities import Run, ViewType
 
-from pipeline.tracking.names import COLOR_TAG, HEADLINE_TAG, PIPELINE, STAGE_TAG
+from pipeline.tracking.names import COLOR_TAG, HEADLINE_TAG, PICTURES, PIPELINE, STAGE_TAG
 from pipeline.tracking.store import Store
 
 VIEW_KEY = "voxline"
 
+_PICTURES_TAG = "mlflow.loggedImages"
 _VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
 _N_RUNS_LOOKED_AT = 200
 _MAX_METRIC_COLUMNS = 8
-_GROUPS = ("test", "val", "train", "cost", "infer", "audit", "ingest")
-_TABLE_GROUPS = ("test", "val", "cost")
-_OPEN_GROUPS = ("val", "train", "test")  # curves first: the results are in the table
+# Results come first in the table, curves first among the charts; groups not named come in between.
+_TABLE_ORDER = ("test", "final", "val")
+_NOT_IN_TABLE = ("train", "infer", "audit", "ingest")
+_CHART_ORDER = ("val", PICTURES, "test", "final", "train")
+_FOLDED_CHARTS = ("cost", "infer", "audit", "ingest")
 _PIXELS_PER_LETTER = 8
+# Pictures are wide and share their card with the parameters of the run.
+_PICTURE_SIZE: dict[str, str | bool | int] = {"columns": 2, "cardHeight": 560}
 _MAX_PARAM_COLUMNS = 5
 
 # Okabe and Ito's colors, which color-blind people can tell apart, and darker sisters of them.
@@ -87,17 +92,7 @@ def saved_view(metrics: Sequence[str], params: Sequence[str], sections: Sequence
         # The UI fills the sections with charts; it sorts them by name unless told otherwise.
         "isAccordionReordered": True,
         "compareRunCharts": [],
-        "compareRunSections": [
-            {
-                "uuid": f"voxline-{name}",
-                "name": name,
-                "display": name.split("/")[0] in _OPEN_GROUPS,
-                "isReordered": False,
-                "deleted": False,
-                "isGenerated": True,
-            }
-            for name in sections
-        ],
+        "compareRunSections": [_section(name) for name in sections],
     }
     return json.dumps(state)
 
@@ -126,21 +121,37 @@ def _headlines(runs: Iterable[Run]) -> list[str]:
         except (ValueError, TypeError):
             continue
     # Results before what explains them; within a group, as they were recorded.
-    ordered = sorted(names, key=lambda name: (_rank(name), -names[name]))
-    results = [name for name in ordered if name.split("/")[0] in _TABLE_GROUPS]
-    return results or ordered
+    ordered = sorted(names, key=lambda name: (_rank(name, _TABLE_ORDER), -names[name]))
+    return [name for name in ordered if _group(name) not in _NOT_IN_TABLE]
 
 
 def _sections(runs: Iterable[Run]) -> list[str]:
+    runs = list(runs)
     # MLflow's rule: what stands before the last "/" names the section.
-    names = {name.rpartition("/")[0] for run in runs for name in run.data.metrics}
-    order = {group: n for n, group in enumerate(dict.fromkeys((*_OPEN_GROUPS, *_GROUPS)))}
-    return sorted(names - {""}, key=lambda name: (order.get(name.split("/")[0], len(order)), name))
+    names = {name.rpartition("/")[0] for run in runs for name in run.data.metrics} - {""}
+    if any(_PICTURES_TAG in run.data.tags for run in runs):
+        names.add(PICTURES)
+    return sorted(names, key=lambda name: (_group(name) in _FOLDED_CHARTS, _rank(name), name))
 
 
-def _rank(name: str) -> int:
-    group = name.split("/")[0]
-    return _GROUPS.index(group) if group in _GROUPS else len(_GROUPS)
+def _section(name: str) -> dict[str, str | bool | int]:
+    section: dict[str, str | bool | int] = {
+        "uuid": f"voxline-{name}",
+        "name": name,
+        "display": _group(name) not in _FOLDED_CHARTS,
+        "isReordered": False,
+        "deleted": False,
+        "isGenerated": True,
+    }
+    return section | _PICTURE_SIZE if name == PICTURES else section
+
+
+def _group(name: str) -> str:
+    return name.split("/")[0]
+
+
+def _rank(name: str, order: Sequence[str] = _CHART_ORDER) -> int:
+    return order.index(_group(name)) if _group(name) in order else len(order)
 
 
 def _differing_params(runs: Sequence[Run]) -> list[str]:

@@ -33,8 +33,8 @@ class LossConfig(StrictModel):
     def has_background_dice(self) -> bool:
         """Whether the Dice term counts the background.
 
-        Without cross-entropy nothing else teaches what background is: one class then tends to swallow
-        it (docs/decisions/0006-background-in-dice.md).
+        Without cross-entropy nothing else teaches what background is: one class then tends to
+        swallow it (docs/decisions/0007-background-in-dice.md).
         """
         if self.include_background is not None:
             return self.include_background

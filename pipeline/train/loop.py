@@ -354,7 +354,7 @@ def _log_pictures(parts: LoopParts, state: LoopState) -> None:
         file = parts.folder / "pictures" / f"{case_id}_step{state.step:06d}.png"
         with atomic_write(file) as stream:
             stream.write(parts.validator.picture(parts.learner.averaged, case))
-        parts.tracker.log_picture(file, key=f"val/{case_id}", step=state.step)
+        parts.tracker.log_picture(file, key=case_id, step=state.step)
 
 
 def _save(parts: LoopParts, state: LoopState, clock: _Clock) -> None:

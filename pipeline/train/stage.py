@@ -87,14 +87,13 @@ def _announce(training: Training, workspace: Workspace, folder: Path, tracker: T
         logger.info("plan: %s", reason)
     write_json(folder / "plan.json", plan)
     write_json(workspace.stage_dir("train") / "plan.json", plan)
+    lengths = {name: getattr(config, name) for name in ("budget_minutes", "epochs", "steps")}
     tracker.log_params(
         {
             "loss": config.loss.kind,
             "learning_rate": plan.learning_rate,
             "optimizer": config.optimizer.kind,
-            "budget_minutes": config.budget_minutes or 0,
-            "epochs": config.epochs or 0,
-            "steps": config.steps or 0,
+            **{name: value for name, value in lengths.items() if value is not None},
             "fold": config.fold,
             "seed": config.seed,
             "network": plan.network.kind,

@@ -2,10 +2,9 @@ from io import StringIO
 
 from rich.console import Console
 
-from pipeline.artifacts import Interval
 from pipeline.evaluate.config import EvaluateConfig
 from pipeline.evaluate.evaluation import Evaluation
-from pipeline.evaluate.table import class_table, format_interval, format_mean
+from pipeline.evaluate.table import class_table
 from pipeline.metrics.aggregate import summarize
 from pipeline.metrics.overlap import OverlapScores
 from pipeline.metrics.scores import CaseScores
@@ -39,11 +38,3 @@ def test_a_class_without_values_has_dashes():
     cases = [CaseScores("c", (OverlapScores("liver", 0, 0, 0, 0.001),))]
     line = next(line for line in printed(cases, ("liver",)).splitlines() if "liver" in line)
     assert line.split() == ["liver", "-", "-", "-", "0", "0", "0", "-"]
-
-
-def test_means_and_intervals_as_text():
-    known = Interval(mean=0.8849, median=0.9, ci95=(0.8712, 0.8971), n=9, n_undefined=0)
-    assert format_mean(known) == "0.885 [0.871, 0.897]"
-    assert format_interval(known) == "0.871 - 0.897"
-    few = known.model_copy(update={"ci95": None})
-    assert (format_mean(few), format_interval(few)) == ("0.885", "-")

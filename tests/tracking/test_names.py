@@ -34,5 +34,5 @@ def test_mlflow_accepts_every_cleaned_name(name):
     assert clean_name(cleaned) == cleaned
 
 
-def test_picture_keys_are_ascii():
-    assert clean_picture_key("overlay/fälle (3)") == "overlay/f_lle _3_"
+def test_pictures_have_ascii_names_in_a_section_of_their_own():
+    assert clean_picture_key("overlay/fälle (3)") == "pictures/overlay f_lle _3_"

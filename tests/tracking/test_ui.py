@@ -119,7 +119,15 @@ def test_the_link_shows_the_runs_with_their_columns(recorded, tmp_path):
         page.goto(runs_link(server.address, _experiment_id(recorded)))
         page.get_by_text("dicece-lr3e-3").first.wait_for(timeout=90_000)
         text = page.inner_text("body")
+        headers = page.eval_on_selector_all(
+            ".ag-header-cell", "cells => cells.map(cell => cell.getAttribute('col-id'))"
+        )
+        page.goto(f"{runs_link(server.address, _experiment_id(recorded))}&compareRunsMode=CHART")
+        page.locator(".js-plotly-plot").first.wait_for(timeout=90_000)
+        charts = page.inner_text("body")
         browser.close()
+    assert headers.index("params.`loss`") < headers.index("metrics.`test/dice_mean`")
+    assert charts.index("val/dice") < charts.index("test/dice_mean")
     assert "focal-lr1e-3" in text
     assert "0.91" in text
     assert "0.84" in text

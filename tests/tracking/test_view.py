@@ -2,6 +2,8 @@
 
 import json
 
+from PIL import Image
+
 from pipeline.tracking.view import refresh_view, runs_link, saved_view
 
 TAG = "mlflow.sharedViewState.voxline"
@@ -11,14 +13,17 @@ def _view(place) -> dict:
     return json.loads(place.client.get_experiment(place.store.experiment_id).tags[TAG])
 
 
-def test_columns_are_results_and_differing_knobs(place):
+def test_columns_are_results_and_differing_knobs(place, tmp_path):
     for loss, dice in (("dice", 0.8), ("focal", 0.7)):
         with place.open("ingest", new_parent=True) as tracker:
             tracker.log_metrics({"ingest/n_cases": 20})
         with place.open("train", run_name=loss) as tracker:
             tracker.log_params({"loss": loss, "seed": 1})
             tracker.log_metrics({"train/loss": 0.1}, step=1)
-            tracker.log_metrics({"val/dice": dice})
+            tracker.log_metrics({"val/dice": dice}, step=1)
+            tracker.log_metrics({"final/dice": dice})
+            Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+            tracker.log_picture(tmp_path / "a.png", key="case_1", step=0)
         with place.open("evaluate") as tracker:
             tracker.log_metrics({"test/dice_mean": dice})
     view = _view(place)
@@ -26,11 +31,18 @@ def test_columns_are_results_and_differing_knobs(place):
     assert view["selectedColumns"] == [
         "params.`loss`",
         "metrics.`test/dice_mean`",
-        "metrics.`val/dice`",
+        "metrics.`final/dice`",
         "attributes.`Dataset`",
     ]
     sections = [(s["name"], s["display"]) for s in view["compareRunSections"]]
-    assert sections == [("val", True), ("train", True), ("test", True), ("ingest", False)]
+    assert sections == [
+        ("val", True),
+        ("pictures", True),
+        ("test", True),
+        ("final", True),
+        ("train", True),
+        ("ingest", False),
+    ]
 
 
 def test_one_run_shows_its_knobs(place):
