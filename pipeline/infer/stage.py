@@ -12,7 +12,6 @@ import torch
 from pipeline.artifacts import ModelInfo, PredictionRecord, Predictions, SourceStamp, read_artifact
 from pipeline.core.errors import MissingInputError, VoxlineError
 from pipeline.core.log import progress_bar
-from pipeline.core.parallel import available_cores
 from pipeline.core.tracker import Tracker
 from pipeline.core.workspace import write_json
 from pipeline.infer.config import InferConfig
@@ -22,6 +21,7 @@ from pipeline.io.discover import CaseFiles, DatasetFolder
 from pipeline.io.nifti import write_nifti
 from pipeline.io.store import array_hash
 from pipeline.models.checkpoint import Model, load_model
+from pipeline.models.segment import use_all_cores
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +53,7 @@ def open_model(file: Path, config: InferConfig) -> OpenModel:
         CheckpointError: If the file is not a model.
         MissingInputError: If a GPU is asked for that is not there.
     """
-    if not torch.cuda.is_available():
-        torch.set_num_threads(available_cores())
+    use_all_cores()
     return OpenModel(file, load_model(file, _device(config)))
 
 

@@ -10,7 +10,6 @@ import torch
 from pipeline.artifacts import ModelCard, Summary, read_artifact
 from pipeline.core.interrupt import stop_requests
 from pipeline.core.log import format_duration
-from pipeline.core.parallel import available_cores
 from pipeline.core.seeds import generator_for
 from pipeline.core.tracker import Tracker
 from pipeline.core.workspace import Workspace, write_json
@@ -18,6 +17,7 @@ from pipeline.metrics.aggregate import summarize
 from pipeline.metrics.scores import CaseScores, write_scores_csv
 from pipeline.models.checkpoint import load_model
 from pipeline.models.networks import count_parameters
+from pipeline.models.segment import use_all_cores
 from pipeline.train.data import BatchSource
 from pipeline.train.learner import Learner
 from pipeline.train.loop import LoopParts, LoopState, run_loop
@@ -120,8 +120,7 @@ def _parts(
     training: Training, workspace: Workspace, cases: Sequence[PreparedCase], tracker: Tracker
 ) -> LoopParts:
     config, plan, device = training.config, training.plan, training.device
-    if device.type == "cpu":
-        torch.set_num_threads(available_cores())
+    use_all_cores()
     torch.use_deterministic_algorithms(mode=device.type == "cpu")
     # Determinism does not need it, and it would write every new tensor twice.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
