@@ -33,6 +33,8 @@ N_PICTURE_ROUNDS = 5
 N_PICTURE_CASES = 3
 # Share of training after which a class that is never found is no longer normal.
 BLANK_WARNING_PROGRESS = 0.3
+# Below it a class is missing, or fills the whole volume: both look alike in Dice.
+LOST_DICE = 0.1
 
 
 @dataclass
@@ -321,11 +323,11 @@ def _validate(parts: LoopParts, state: LoopState) -> dict[str, float]:
 
 
 def _warn_of_lost_classes(parts: LoopParts, state: LoopState, row: Mapping[str, float]) -> None:
-    """Say once, in the middle of training, which classes the network does not find at all."""
+    """Say once, in the middle of training, which classes the network does not find."""
     rounds_before = math.ceil(BLANK_WARNING_PROGRESS * state.pace.n_rounds)
     if state.pace.round != rounds_before:
         return
-    lost = [name for name in parts.class_names if row.get(f"val/dice_{name}") == 0]
+    lost = [n for n in parts.class_names if row.get(f"val/dice_{n}", 1.0) < LOST_DICE]
     if not lost:
         return
     if parts.config.loss.kind == "dice":
@@ -334,7 +336,9 @@ def _warn_of_lost_classes(parts: LoopParts, state: LoopState, row: Mapping[str, 
         )
     else:
         advice = "look at this class in the audit report (label values, size, alignment)"
-    logger.warning("no validation case shows any overlap for %s; %s", ", ".join(lost), advice)
+    logger.warning(
+        "validation Dice is still below %g for %s; %s", LOST_DICE, ", ".join(lost), advice
+    )
 
 
 def _report(parts: LoopParts, row: Mapping[str, float]) -> None:
