@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +139,9 @@ def run_loop(parts: LoopParts, should_stop: Callable[[], bool]) -> LoopState:
         while not state.is_finished:
             if not state.pace.is_open:
                 _begin_round(parts, state)
-            _run_steps(parts, state, clock, bar, should_stop)
-            _end_round(parts, state, clock)
+            stop_if_asked = partial(_stop_if_asked, parts, state, clock, should_stop)
+            _run_steps(parts, state, clock, bar, stop_if_asked)
+            _end_round(parts, state, clock, stop_if_asked)
     return state
 
 
@@ -227,8 +229,26 @@ def _begin_round(parts: LoopParts, state: LoopState) -> None:
     state.sums, state.n_summed = {}, 0
 
 
+def _stop_if_asked(
+    parts: LoopParts, state: LoopState, clock: _Clock, should_stop: Callable[[], bool]
+) -> None:
+    """Save and leave, if the user wants to; the round stays open and is ended after resuming."""
+    if not should_stop():
+        return
+    _save(parts, state, clock)
+    raise InterruptedByUserError(
+        f"stopped at step {state.step}; everything is kept",
+        where=str(parts.last_file),
+        fix="run the same command again to go on from here",
+    )
+
+
 def _run_steps(
-    parts: LoopParts, state: LoopState, clock: _Clock, bar: Bar, should_stop: Callable[[], bool]
+    parts: LoopParts,
+    state: LoopState,
+    clock: _Clock,
+    bar: Bar,
+    stop_if_asked: Callable[[], None],
 ) -> None:
     peak, optimizer = parts.info.plan.learning_rate, parts.config.optimizer
     round_s, round_first = 0.0, state.step
@@ -241,13 +261,7 @@ def _run_steps(
         round_s += clock.tick()
         _account(parts, state, result, batch)
         bar.advance(_percent(state) - before, _note(state))
-        if should_stop():
-            _save(parts, state, clock)
-            raise InterruptedByUserError(
-                f"stopped at step {state.step}; everything is kept",
-                where=str(parts.last_file),
-                fix="run the same command again to go on from here",
-            )
+        stop_if_asked()
         if time.monotonic() - clock.saved_at_s > 60 * parts.config.checkpoint_minutes:
             _save(parts, state, clock)
     if state.step > round_first:
@@ -274,7 +288,9 @@ def _account(parts: LoopParts, state: LoopState, result: StepResult, batch: Batc
         )
 
 
-def _end_round(parts: LoopParts, state: LoopState, clock: _Clock) -> None:
+def _end_round(
+    parts: LoopParts, state: LoopState, clock: _Clock, stop_if_asked: Callable[[], None]
+) -> None:
     n = max(1, state.n_summed)
     row = {f"train/{name}": total / n for name, total in state.sums.items()}
     row["step"] = state.step
@@ -285,7 +301,7 @@ def _end_round(parts: LoopParts, state: LoopState, clock: _Clock) -> None:
     row["train/n_skipped"] = state.n_skipped
     is_best = True
     if parts.cases:
-        row.update(_validate(parts, state))
+        row.update(_validate(parts, state, stop_if_asked))
         is_best = (state.smoothed_dice or 0.0) >= state.best_dice
         state.best_dice = max(state.best_dice, state.smoothed_dice or 0.0)
     state.pace.round += 1
@@ -306,9 +322,13 @@ def _end_round(parts: LoopParts, state: LoopState, clock: _Clock) -> None:
     state.validation_s = state.elapsed_s - started_s
 
 
-def _validate(parts: LoopParts, state: LoopState) -> dict[str, float]:
-    cases = parts.cases[: state.n_validation_cases]
-    scores = parts.validator.score_all(parts.learner.averaged, cases)
+def _validate(
+    parts: LoopParts, state: LoopState, stop_if_asked: Callable[[], None]
+) -> dict[str, float]:
+    scores = []
+    for case in parts.cases[: state.n_validation_cases]:
+        scores.append(parts.validator.score(parts.learner.averaged, case))
+        stop_if_asked()
     pooled = pooled_dice(scores, parts.class_names)
     previous = pooled if state.smoothed_dice is None else state.smoothed_dice
     state.smoothed_dice = SMOOTHING * pooled + (1 - SMOOTHING) * previous

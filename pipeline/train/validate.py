@@ -70,11 +70,9 @@ class Validator:
         )
 
     def score_all(
-        self, network: nn.Module, cases: Sequence[ValidationCase], *, description: str = ""
+        self, network: nn.Module, cases: Sequence[ValidationCase], *, description: str
     ) -> list[CaseScores]:
-        """Score several cases; with a description, progress is shown."""
-        if not description:
-            return [self.score(network, case) for case in cases]
+        """Score several cases, showing progress."""
         scores = []
         with progress_bar(description, len(cases)) as bar:
             for case in cases:
