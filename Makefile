@@ -20,8 +20,8 @@ REF        ?=
 ARGS       ?=
 PORT       ?= 5000
 
-WITH = $(if $(DATA),--data "$(DATA)",--data $(1)) $(if $(CONFIG),--config "$(CONFIG)",$(if $(DATA),,--config configs/demo.yaml)) $(if $(WORK),--work "$(WORK)") $(ARGS)
-NEED_DATA = $(if $(DATA),,$(DEMO)/dataset.json)
+WITH = $(if $(DATA),--data "$(DATA)",--data $(1)) $(if $(CONFIG),--config "$(CONFIG)",$(if $(DATA),,--config configs/demo.yaml)) $(if $(WORK),--work "$(WORK)",$(if $(DATA),,--work runs/demo)) $(ARGS)
+NEED_DATA = $(if $(DATA)$(PRED)$(REF),,$(DEMO)/dataset.json)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup ingest audit train infer evaluate ui demo format lint types layers schema test test-slow test-gpu check bench screenshots clean
@@ -94,7 +94,7 @@ test-gpu: $(DEV) ## Run the tests that need a GPU
 check: lint types layers test test-slow ## Everything CI runs
 
 bench: $(DEV) ## Run the side-by-side benchmarks
-	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+	@for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 screenshots: $(DEV) ## Take the pictures of the MLflow UI in docs/ (needs Chromium)
 	@$(BIN)/python scripts/screenshot_mlflow.py runs docs/images

@@ -273,6 +273,7 @@ class Predictions(Artifact):
     dataset_name: str
     model_file: str
     model_digest: str
+    overlap: float = Field(description="window overlap they were made with")
     cases: tuple[PredictionRecord, ...]
 
 
@@ -322,6 +323,7 @@ class ModelCard(Artifact):
     """`model_card.json`: what a model is and how well it did on cases it was not trained on."""
 
     info: ModelInfo
+    run_key: str = Field(description="hash of data, plan and configuration")
     n_parameters: int
     n_steps: int
     training_minutes: float
@@ -351,6 +353,8 @@ def read_artifact(file: Path, model: type[A], *, made_by: str) -> A:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        first = "with --data FOLDER " if made_by == "ingest" else ""
+        fix = f"run 'voxline {made_by}' {first}first"
         raise MissingInputError(f"{file.name} is not there", where=str(file), fix=fix) from None
     except (OSError, ValueError) as error:
         raise MissingInputError(

@@ -1,13 +1,20 @@
 """The command line. Imports nothing heavy: ``voxline --help`` answers at once."""
 
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USAGE, VoxlineError
+from pipeline.core.errors import (
+    EXIT_DATA_ERRORS,
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    VoxlineError,
+)
 
 if TYPE_CHECKING:
     from pipeline.runner.request import Request
@@ -179,6 +186,12 @@ def main() -> None:
     except VoxlineError as error:
         sys.stderr.write(f"{error}\n")
         status = error.exit_status
+    except OSError as error:
+        sys.stderr.write(
+            f"OSError: {error.strerror or error}\n  where: {error.filename or 'unknown file'}\n"
+            "  fix:   check that the folder exists, may be written to and that the disk has space\n"
+        )
+        status = EXIT_DATA_ERRORS
     except typer.Abort:
         status = EXIT_INTERRUPTED
     except KeyboardInterrupt:
@@ -187,4 +200,8 @@ def main() -> None:
     except _CLICK_ERRORS as error:
         sys.stderr.write(f"{error.format_message()}\n  fix:   see 'voxline --help'\n")
         status = EXIT_USAGE
+    except Exception:  # noqa: BLE001  # Python's own status 1 would read as "audit warnings"
+        traceback.print_exc()
+        sys.stderr.write("this is a defect of Voxline, please report it; finished work is kept\n")
+        status = EXIT_DATA_ERRORS
     sys.exit(status if isinstance(status, int) else EXIT_DONE)

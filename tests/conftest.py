@@ -1,6 +1,8 @@
 """Shared test settings: one thread, no network, hypothesis profiles, where the real data is."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch or BLAS start: two test workers share two cores.
@@ -23,6 +25,15 @@ settings.register_profile("nightly", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _plain_logging() -> Iterator[None]:
+    """Undo what a command line run in a test did to logging: its stderr is gone afterwards."""
+    yield
+    log = logging.getLogger("pipeline")
+    log.handlers.clear()
+    log.propagate = True
 
 
 @pytest.fixture(scope="session")

@@ -228,6 +228,49 @@ def test_bad_usage_exits_3(voxline, args, expected):
     assert expected in err
 
 
+def test_a_work_folder_that_cannot_be_made(voxline, tmp_path):
+    data = write_dataset(tmp_path / "phantom", 3, 0)
+    (tmp_path / "occupied").write_text("a file")
+    status, _, err = voxline("ingest", "--data", data, "--work", "occupied/work")
+    assert status == 2
+    assert "OSError" in err
+    assert "fix:" in err
+
+
+@pytest.mark.parametrize("name", ["findings.json", "splits.json", "fingerprint.json"])
+def test_a_damaged_audit_is_made_again(voxline, tmp_path, name):
+    data = write_dataset(tmp_path / "phantom", 3, 0)
+    off = ("--set", "tracking.enabled=false")
+    assert voxline("audit", "--data", data, "--work", "w", *off)[0] == 0
+    file = tmp_path / "w" / "audit" / name
+    file.write_text(file.read_text()[:50])
+    # Stops at the fold, after the audit was repaired and before torch trains anything.
+    status, _, err = voxline("train", "--work", "w", "--fold", "4", *off)
+    assert status == 3
+    assert "a file of the last audit is damaged" in err
+    assert "no fold 4" in err
+
+
+def test_a_crash_is_not_mistaken_for_warnings(monkeypatch, capsys):
+    def crash(*args, **kwargs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("pipeline.cli.app", crash)
+    with pytest.raises(SystemExit) as raised:
+        main()
+    assert raised.value.code == 2
+    assert "defect of Voxline" in capsys.readouterr().err
+
+
+def test_task_settings_are_used_without_naming_the_data_again(voxline, tmp_path):
+    data = write_dataset(tmp_path / "phantom", 3, 0)
+    off = ("--set", "tracking.enabled=false")
+    assert voxline("ingest", "--data", data, "--work", "w", *off)[0] == 0
+    assert voxline("audit", "--work", "w", "--set", "task.classes={liver: 1}", *off)[0] == 0
+    manifest = json.loads((tmp_path / "w/ingest/dataset.json").read_text())
+    assert [c["name"] for c in manifest["task"]["classes"]] == ["liver"]
+
+
 def test_broken_yaml_names_the_place(voxline, tmp_path):
     (tmp_path / "c.yaml").write_text("train:\n  steps: [1, 2\n")
     status, _, err = voxline("train", "--config", "c.yaml")

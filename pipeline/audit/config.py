@@ -45,9 +45,6 @@ class AuditConfig(StrictModel):
     max_form_shift_voxels: float = Field(
         default=0.5, gt=0, description="sform/qform corner displacement for G04"
     )
-    max_nonfinite_fraction: float = Field(
-        default=1e-3, ge=0, le=1, description="share of NaN or infinite voxels that is a warning"
-    )
     max_constant_fraction: float = Field(
         default=0.999, gt=0, le=1, description="share of one value above which an image is constant"
     )

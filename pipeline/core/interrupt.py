@@ -24,15 +24,24 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     previous = {number: signal.getsignal(number) for number in SIGNALS}
 
     def remember(number: int, _frame: types.FrameType | None) -> None:
+        # Nothing else: a log call could meet itself half-way through a write.
         requested.append(number)
-        logger.warning("stopping after this step; press Ctrl-C again to stop at once")
         for signal_number, handler in previous.items():
             signal.signal(signal_number, handler)
 
     for number in SIGNALS:
         signal.signal(number, remember)
+    is_announced = False
+
+    def is_requested() -> bool:
+        nonlocal is_announced
+        if requested and not is_announced:
+            is_announced = True
+            logger.warning("stopping; press Ctrl-C again to stop at once")
+        return bool(requested)
+
     try:
-        yield lambda: bool(requested)
+        yield is_requested
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -61,8 +61,11 @@ class JsonLinesHandler(logging.Handler):
             "module": record.name,
             "message": record.getMessage(),
         }
-        self._stream.write(json.dumps(line) + "\n")
-        self._stream.flush()
+        try:
+            self._stream.write(json.dumps(line) + "\n")
+            self._stream.flush()
+        except OSError:  # a full disk must not turn a message into an error of its own
+            self.handleError(record)
 
     @override
     def close(self) -> None:

@@ -48,6 +48,10 @@ class Tracker(Protocol):
     def run_id(self) -> str | None:
         """Id of the parent run, if there is one."""
 
+    @property
+    def parent_key(self) -> str | None:
+        """Our own name of the parent run, known also while a server is away."""
+
 
 class NullTracker:
     """Tracks nothing; stages produce the same files with it."""
@@ -81,5 +85,10 @@ class NullTracker:
 
     @property
     def run_id(self) -> str | None:
+        """No run."""
+        return None
+
+    @property
+    def parent_key(self) -> str | None:
         """No run."""
         return None

@@ -10,6 +10,9 @@ from typing import BinaryIO
 
 from pydantic import BaseModel
 
+# In a fold's folder: which MLflow parent run its curves belong to.
+TRACKING_PARENT = "tracking_parent.txt"
+
 
 @dataclass(frozen=True)
 class Workspace:

@@ -21,4 +21,7 @@ def class_table(evaluation: Evaluation) -> Table:
         found = worst_case(evaluation.cases, name, evaluation.policy)
         worst[name] = NOTHING if found is None else f"{found[0]} {found[1]:.3f}"
     title = f"Dice on {evaluation.dataset_name}, policy {summary.policy}"
+    if evaluation.n_unscored:
+        total = evaluation.n_references
+        title += f"; {evaluation.n_unscored} of {total} cases could NOT be scored"
     return dice_table(summary, title, worst)

@@ -75,22 +75,33 @@ def infer(
         One record per case.
     """
     model = opened.model
-    known = _known(out_dir, model)
-    records: list[PredictionRecord] = []
-    with progress_bar("predict", len(folder.cases)) as bar:
+    known = _known(out_dir, model, config)
+    kept = {
+        case.case_id: record
+        for case in folder.cases
+        if (record := _still_valid(known.get(case.case_id), case, folder, out_dir)) is not None
+    }
+    records = dict(kept)
+
+    def predictions() -> Predictions:
+        return Predictions(
+            dataset_name=folder.name,
+            model_file=str(opened.file),
+            model_digest=model.digest,
+            overlap=config.overlap,
+            cases=tuple(records[c.case_id] for c in folder.cases if c.case_id in records),
+        )
+
+    with progress_bar("predict", len(folder.cases), done=len(kept)) as bar:
         for case in folder.cases:
-            record = _still_valid(known.get(case.case_id), case, folder, out_dir)
-            records.append(record or _predict(model, case, folder, out_dir, config))
-            predictions = Predictions(
-                dataset_name=folder.name,
-                model_file=str(opened.file),
-                model_digest=model.digest,
-                cases=tuple(records),
-            )
-            write_json(out_dir / "predictions.json", predictions)
+            if case.case_id in kept:
+                continue
+            records[case.case_id] = _predict(model, case, folder, out_dir, config)
+            write_json(out_dir / "predictions.json", predictions())
             bar.advance(1, case.case_id)
-    _report(predictions, known, tracker)
-    return predictions
+    write_json(out_dir / "predictions.json", predictions())
+    _report(predictions(), len(kept), tracker)
+    return predictions()
 
 
 def _device(config: InferConfig) -> torch.device:
@@ -102,8 +113,8 @@ def _device(config: InferConfig) -> torch.device:
     return torch.device("cuda" if has_gpu and config.device != "cpu" else "cpu")
 
 
-def _known(out_dir: Path, model: Model) -> dict[str, PredictionRecord]:
-    """Records of an earlier run of the same model; those of another model are put aside."""
+def _known(out_dir: Path, model: Model, config: InferConfig) -> dict[str, PredictionRecord]:
+    """Records of an earlier run that agrees; predictions of another model are put aside."""
     file, folder = out_dir / "predictions.json", out_dir / "predictions"
     if not file.is_file():
         return {}
@@ -113,6 +124,8 @@ def _known(out_dir: Path, model: Model) -> dict[str, PredictionRecord]:
         if folder.is_dir() and not aside.exists():
             folder.rename(aside)
             logger.info("predictions of another model are kept in %s", aside)
+        return {}
+    if earlier.overlap != config.overlap:
         return {}
     return {r.case_id: r for r in earlier.cases if r.status == "done"}
 
@@ -143,6 +156,8 @@ def _predict(
     model: Model, case: CaseFiles, folder: DatasetFolder, out_dir: Path, config: InferConfig
 ) -> PredictionRecord:
     started_s = time.monotonic()
+    # Taken first: a file that is replaced meanwhile will be predicted again.
+    sources = _stamps(case.images, folder)
     name = f"{case.case_id}.nii.gz"
     try:
         image = load_image(case.images, root=folder.root)
@@ -153,6 +168,14 @@ def _predict(
             out_dir / "predictions" / name,
             on_native_grid(label, image.native, model.info.task),
             like=image.facts,
+        )
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        (out_dir / "predictions" / name).unlink(missing_ok=True)
+        return PredictionRecord(
+            case_id=case.case_id,
+            status="failed",
+            message=f"not enough memory for this case: {error}",
+            fix="use --device cpu, or a machine with more memory",
         )
     except VoxlineError as error:
         # What an earlier run left under this name must not pass for this model's answer.
@@ -168,15 +191,14 @@ def _predict(
         seconds=round(time.monotonic() - started_s, 3),
         n_class_voxels=tuple(int(n) for n in counts[1:]),
         seen_in_training=array_hash(image.volume.array) in model.info.training_images,
-        sources=_stamps(case.images, folder),
+        sources=sources,
     )
 
 
-def _report(predictions: Predictions, known: dict[str, PredictionRecord], tracker: Tracker) -> None:
+def _report(predictions: Predictions, n_kept: int, tracker: Tracker) -> None:
     done = [r for r in predictions.cases if r.status == "done"]
     failed = [r for r in predictions.cases if r.status == "failed"]
     seen = [r.case_id for r in done if r.seen_in_training]
-    n_kept = len([r for r in done if known.get(r.case_id) == r])
     logger.info("predicted %d cases, kept %d, failed %d", len(done) - n_kept, n_kept, len(failed))
     for record in failed:
         logger.error("failed: %s: %s (fix: %s)", record.case_id, record.message, record.fix)

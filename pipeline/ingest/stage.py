@@ -82,7 +82,8 @@ def ingest(
         logger.info("nothing changed: %d cases are as they were", len(records))
     else:
         write_json(workspace.dataset_file, manifest)
-        logger.info("%d of %d cases read, the others kept", n_new, len(records))
+        n_kept = len(records) - n_new
+        logger.info("%d cases read%s", n_new, f", {n_kept} kept" if n_kept else "")
     _report(manifest, tracker)
     return manifest
 

@@ -21,6 +21,10 @@ from pipeline.models.networks import build_network
 
 MODEL_FORMAT = "voxline-model-1"
 STATE_FORMAT = "voxline-state-1"
+_FIXES = {
+    MODEL_FORMAT: "give the best.pt of a train folder, such as runs/demo/train/fold_0/best.pt",
+    STATE_FORMAT: "move its folder away; training then starts anew",
+}
 # What torch.load raises for damaged archives and for contents it refuses to unpickle.
 _DAMAGED = (
     *(RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError),
@@ -65,11 +69,11 @@ def load_model(file: Path, device: torch.device) -> Model:
         CheckpointError: If the file is missing, damaged or not a Voxline model.
     """
     content, digest = _load(file, MODEL_FORMAT, device)
-    info = read_info(content["info"], file)
+    info = read_info(str(content.get("info")), file)
     network = build_network(info.plan.network)
     try:
         network.load_state_dict(content["weights"])
-    except RuntimeError as error:
+    except (RuntimeError, LookupError, TypeError) as error:
         raise CheckpointError(
             f"the weights do not fit the network of the plan: {error}", where=str(file)
         ) from None
@@ -117,7 +121,7 @@ def _save(file: Path, content: Mapping[str, Any]) -> None:
 
 
 def _load(file: Path, expected: str, device: torch.device) -> tuple[dict[str, Any], str]:
-    fix = "give the best.pt of a train folder, for example runs/demo/train/fold_0/best.pt"
+    fix = _FIXES[expected]
     try:
         raw = file.read_bytes()
     except OSError as error:
@@ -129,14 +133,7 @@ def _load(file: Path, expected: str, device: torch.device) -> tuple[dict[str, An
         raise CheckpointError("not a checkpoint, or a damaged one", where=str(file), fix=fix)
     try:
         content = torch.load(io.BytesIO(raw), map_location=device, weights_only=True)
-    except (
-        RuntimeError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-        EOFError,
-        ValueError,
-        KeyError,
-    ):
+    except _DAMAGED:
         raise CheckpointError(
             "not a checkpoint, or a damaged one", where=str(file), fix=fix
         ) from None

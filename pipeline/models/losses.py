@@ -24,9 +24,10 @@ class LossParts:
 class SegmentationLoss(nn.Module):
     """Soft Dice, alone or with cross-entropy.
 
-    Dice is taken over the whole batch at once ("batch Dice"), and the smoothing term stands in the
-    denominator only. Both keep a patch without a class from contributing a constant loss near 1
-    that carries no gradient.
+    Dice is taken over the whole batch at once ("batch Dice"): a class absent from one patch is
+    still learned from the others. One absent from the whole batch adds a constant 1 without
+    gradient, which foreground sampling makes rare and cross-entropy makes up for. The smoothing
+    term stands in the denominator only, so that it never counts as agreement.
 
     Args:
         kind: "dice" or "dice_ce".

@@ -18,6 +18,8 @@ from pipeline.core.workspace import write_json, write_text
 from pipeline.runner.request import Request
 from pipeline.tracking.session import open_tracker
 
+logger = logging.getLogger(__name__)
+
 
 class StageResult(StrictModel):
     """`result.json`: how a stage ended."""
@@ -31,7 +33,7 @@ class StageResult(StrictModel):
 
 
 @contextmanager
-def stage_run(  # keyword-only, each with a default
+def stage_run(  # noqa: PLR0913  # keyword-only, each with a default
     request: Request,
     name: str,
     *,
@@ -39,6 +41,7 @@ def stage_run(  # keyword-only, each with a default
     key: str = "",
     run_name: str | None = None,
     new_parent: bool = False,
+    parent: str | None = None,
 ) -> Iterator[Tracker]:
     """Log, snapshot, track and record one stage while the block runs.
 
@@ -49,6 +52,7 @@ def stage_run(  # keyword-only, each with a default
         key: Hash of its inputs, recorded when it succeeds, to tell later whether it is stale.
         run_name: Name of the MLflow parent run; None keeps the present one.
         new_parent: Begin another parent run.
+        parent: Parent run of an earlier stage to go on with.
 
     Yields:
         The tracker for the stage.
@@ -69,6 +73,7 @@ def stage_run(  # keyword-only, each with a default
             stage=name,
             run_name=run_name,
             new_parent=new_parent,
+            parent=parent,
         ) as tracker:
             tracker.log_file(folder / "config.resolved.yaml", headline=name == "train")
             tracker.log_file(folder / "environment.json")
@@ -86,7 +91,10 @@ def stage_run(  # keyword-only, each with a default
             elapsed_s=round(time.monotonic() - started_s, 3),
             message=message,
         )
-        write_json(folder / "result.json", result)
+        try:
+            write_json(folder / "result.json", result)
+        except OSError as error:
+            logger.warning("result.json cannot be written: %s", error)
         logging.getLogger("pipeline").removeHandler(handler)
         handler.close()
 

@@ -3,15 +3,18 @@
 import json
 import logging
 import sys
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
 from pipeline.artifacts import (
     DatasetManifest,
     Findings,
+    Fingerprint,
     ModelCard,
     ModelInfo,
     Predictions,
+    Splits,
     Summary,
     read_artifact,
 )
@@ -20,20 +23,20 @@ from pipeline.core.errors import (
     EXIT_DONE,
     EXIT_WARNINGS,
     DataError,
+    MissingInputError,
     UsageError,
 )
 from pipeline.core.tracker import Tracker
-from pipeline.core.workspace import Workspace
+from pipeline.core.workspace import TRACKING_PARENT, Workspace
 from pipeline.experiment import experiment_schema
 from pipeline.io.discover import DatasetFolder, discover
 from pipeline.runner.around import stage_run
 from pipeline.runner.request import (
     RUNS_DIR,
     Request,
-    find_model,
     needed_data,
     remember_trained,
-    with_trained_work,
+    with_model,
 )
 
 logger = logging.getLogger(__name__)
@@ -48,8 +51,7 @@ def run_ingest(request: Request) -> int:
 
 def run_audit(request: Request) -> int:
     """Audit a dataset, ingesting it first where needed."""
-    if request.data is not None:
-        _ingest(request)
+    _ingest_again(request)
     findings = _audit(request)
     statuses = {"clean": EXIT_DONE, "warnings": EXIT_WARNINGS, "errors": EXIT_DATA_ERRORS}
     return statuses[findings.verdict]
@@ -58,8 +60,7 @@ def run_audit(request: Request) -> int:
 def run_train(request: Request) -> int:
     """Train, after whatever stage is missing or stale."""
     workspace = request.workspace
-    if request.data is not None:
-        _ingest(request)
+    _ingest_again(request)
     _audit_if_stale(request)
     # torch takes seconds to import: only from here on is it needed.
     from pipeline.train.report import show_result
@@ -67,21 +68,29 @@ def run_train(request: Request) -> int:
     from pipeline.train.stage import train
 
     training = select_training(request.experiment.train, workspace)
-    is_another = training.status == "new" and _has_training(workspace)
-    name = _run_name(request, training.plan.learning_rate)
-    with stage_run(request, "train", run_name=name, new_parent=is_another) as tracker:
-        _log_dataset(workspace, tracker, "train")
-        result = train(training, workspace, tracker)
-        _describe(tracker, result.card)
+    fold_dir = workspace.fold_dir(training.config.fold)
+    if training.status == "finished":
+        logger.info("fold %s is trained already with this configuration", training.config.fold)
+        card = read_artifact(fold_dir / "model_card.json", ModelCard, made_by="train")
+    else:
+        with stage_run(
+            request,
+            "train",
+            run_name=_run_name(request, training.plan.learning_rate),
+            new_parent=training.status == "new" and _has_training(workspace),
+            parent=_tracking_parent(fold_dir) if training.status == "started" else None,
+        ) as tracker:
+            _log_dataset(workspace, tracker, "train")
+            card = train(training, workspace, tracker).card
+            _describe(tracker, card)
+    show_result(card, fold_dir / "best.pt")
     remember_trained(workspace)
-    show_result(result.card, result.model_file)
     return EXIT_DONE
 
 
 def run_infer(request: Request, model: Path | None) -> int:
     """Predict a folder of images."""
-    request = with_trained_work(request)
-    model_file = model or find_model(request.workspace, request.experiment)
+    request, model_file = with_model(request, model)
     _, _, predictions = _infer(request, model_file)
     has_failed = any(case.status == "failed" for case in predictions.cases)
     return EXIT_DATA_ERRORS if has_failed else EXIT_DONE
@@ -92,8 +101,7 @@ def run_evaluate(request: Request, model: Path | None) -> int:
     from pipeline.evaluate.inputs import EvaluationInput
     from pipeline.evaluate.stage import evaluate
 
-    request = with_trained_work(request)
-    model_file = model or find_model(request.workspace, request.experiment)
+    request, model_file = with_model(request, model)
     folder, info, predictions = _infer(request, model_file)
     references = {c.case_id: c.label for c in folder.cases if c.label is not None}
     if not references:
@@ -111,7 +119,8 @@ def run_evaluate(request: Request, model: Path | None) -> int:
         task=info.task,
         seen_in_training=tuple(c.case_id for c in predictions.cases if c.seen_in_training),
     )
-    with stage_run(request, "evaluate", folder=out_dir) as tracker:
+    parent = _tracking_parent(model_file.parent)
+    with stage_run(request, "evaluate", folder=out_dir, parent=parent) as tracker:
         summary = evaluate(request.experiment.evaluate, given, out_dir, tracker)
     return _score_status(summary)
 
@@ -161,6 +170,27 @@ def _ingest(request: Request) -> DatasetManifest:
         )
 
 
+def _ingest_again(request: Request) -> None:
+    """Ingest what is new; without --data, from the folder that was ingested before."""
+    if request.data is None:
+        manifest = read_artifact(request.workspace.dataset_file, DatasetManifest, made_by="ingest")
+        if not manifest.root.is_dir():
+            logger.warning("the dataset folder is gone; going on with what was ingested")
+            return
+        request = replace(request, data=manifest.root)
+    _ingest(request)
+
+
+def _is_readable(workspace: Workspace) -> bool:
+    try:
+        read_artifact(workspace.findings_file, Findings, made_by="audit")
+        read_artifact(workspace.fingerprint_file, Fingerprint, made_by="audit")
+        read_artifact(workspace.splits_file, Splits, made_by="audit")
+    except MissingInputError:
+        return False
+    return True
+
+
 def _audit(request: Request) -> Findings:
     from pipeline.audit.stage import audit
 
@@ -169,9 +199,12 @@ def _audit(request: Request) -> Findings:
 
 
 def _audit_if_stale(request: Request) -> None:
-    result_file = request.workspace.stage_dir("audit") / "result.json"
-    if not request.workspace.findings_file.is_file():
+    workspace = request.workspace
+    result_file = workspace.stage_dir("audit") / "result.json"
+    if not workspace.findings_file.is_file():
         reason = "there is no audit of these data yet"
+    elif not _is_readable(workspace):
+        reason = "a file of the last audit is damaged"
     elif _result_key(result_file) != _audit_key(request):
         reason = "data or audit settings changed since the last audit"
     else:
@@ -187,7 +220,8 @@ def _infer(request: Request, model_file: Path) -> tuple[DatasetFolder, ModelInfo
     model = open_model(model_file, request.experiment.infer)
     folder = discover(needed_data(request), n_channels=len(model.info.task.channels))
     out_dir = request.workspace.infer_dir(folder.name)
-    with stage_run(request, "infer", folder=out_dir) as tracker:
+    parent = _tracking_parent(model_file.parent)
+    with stage_run(request, "infer", folder=out_dir, parent=parent) as tracker:
         predictions = infer(request.experiment.infer, model, folder, out_dir, tracker)
     return folder, model.info, predictions
 
@@ -204,6 +238,12 @@ def _result_key(file: Path) -> str:
         return str(json.loads(file.read_text(encoding="utf-8"))["key"])
     except (OSError, ValueError, KeyError):
         return ""
+
+
+def _tracking_parent(fold_dir: Path) -> str | None:
+    """The MLflow parent run of a training, so that what follows from it lands there too."""
+    file = fold_dir / TRACKING_PARENT
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else None
 
 
 def _has_training(workspace: Workspace) -> bool:
@@ -241,7 +281,8 @@ def _describe(tracker: Tracker, card: ModelCard) -> None:
         )
         text = (
             f"**Mean foreground Dice {card.validation.mean_foreground_dice:.4f}** on "
-            f"{card.validation.n_cases} held-out cases of fold {card.info.fold} after "
+            f"{card.validation.n_cases} validation cases of fold {card.info.fold} (not trained on; "
+            f"they also chose the checkpoint) after "
             f"{card.training_minutes:.1f} min: {per_class}."
         )
     tracker.set_tags({"description": text})

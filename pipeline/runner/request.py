@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.core.errors import MissingInputError, UsageError
@@ -60,7 +60,9 @@ def make_request(
     experiment = load_experiment(config, overrides)
     if data is not None and not data.is_dir():
         raise UsageError(
-            "there is no such dataset folder",
+            "the dataset is a file, not a folder"
+            if data.exists()
+            else "there is no such dataset folder",
             where=str(data),
             fix="check the path given as --data (or DATA=)",
         )
@@ -92,19 +94,41 @@ def needed_data(request: Request) -> Path:
 
 def remember_trained(workspace: Workspace) -> None:
     """Note that this work folder holds the newest model."""
-    write_text(workspace.root.parent / LAST_TRAINED, workspace.root.name + "\n")
+    try:
+        write_text(RUNS_DIR / LAST_TRAINED, f"{workspace.root}\n")
+    except OSError as error:
+        logger.warning("cannot note the work folder trained last: %s", error)
 
 
-def with_trained_work(request: Request) -> Request:
-    """The request itself, or with the work folder trained last if its own holds no model."""
-    if request.is_work_given or (request.work is not None and _models(request.workspace)):
-        return request
+def with_model(request: Request, model: Path | None) -> tuple[Request, Path]:
+    """Find the model, and the work folder that results of using it belong to.
+
+    A model that is named belongs to the work folder it lies in. Else it is the one of the work
+    folder; where that was not named and holds none, the one trained last.
+
+    Args:
+        request: What the user asked for.
+        model: Model file, if named.
+
+    Returns:
+        The request with its work folder settled, and the model file.
+
+    Raises:
+        MissingInputError: If there is no model.
+    """
+    if model is not None:
+        folder = model.resolve().parent
+        is_trained_here = folder.name.startswith("fold_") and folder.parent.name == "train"
+        if request.is_work_given or not is_trained_here:
+            return request, model
+        return replace(request, work=folder.parent.parent), model
+    has_model = request.work is not None and _models(Workspace(request.work))
     pointer = RUNS_DIR / LAST_TRAINED
-    if not pointer.is_file():
-        return request
-    work = (RUNS_DIR / pointer.read_text(encoding="utf-8").strip()).resolve()
-    logger.info("using the work folder trained last: %s", work)
-    return Request(request.data, work, request.experiment)
+    if not has_model and not request.is_work_given and pointer.is_file():
+        work = Path(pointer.read_text(encoding="utf-8").strip())
+        logger.info("using the work folder trained last: %s", work)
+        request = replace(request, work=work)
+    return request, _find_model(request.workspace, request.experiment)
 
 
 def _models(workspace: Workspace) -> Mapping[str, Path]:
@@ -112,7 +136,7 @@ def _models(workspace: Workspace) -> Mapping[str, Path]:
     return {file.parent.name.removeprefix("fold_"): file for file in files}
 
 
-def find_model(workspace: Workspace, experiment: Experiment) -> Path:
+def _find_model(workspace: Workspace, experiment: Experiment) -> Path:
     """The model of a work folder: of all cases if there is one, else of the configured fold.
 
     Raises:

@@ -32,6 +32,7 @@ def open_tracker(
     stage: str,
     run_name: str | None = None,
     new_parent: bool = False,
+    parent: str | None = None,
 ) -> Iterator[Tracker]:
     """Record a stage while the block runs.
 
@@ -44,6 +45,7 @@ def open_tracker(
         stage: Name of the stage, which becomes the child run.
         run_name: Name of the parent run, with what differs first; None keeps the present one.
         new_parent: Begin another parent run, as for another training in the same work folder.
+        parent: `Tracker.parent_key` of an earlier stage to go on with; None keeps the present one.
 
     Yields:
         A tracker; one that does nothing when tracking is off or cannot even write to disk.
@@ -61,6 +63,7 @@ def open_tracker(
             uri=public_uri(target.uri),
             experiment=target.experiment,
             new_parent=new_parent,
+            parent=parent,
         )
         tracker = MlflowTracker(target, config, state, stage=stage, run_name=run_name)
     except OSError as error:

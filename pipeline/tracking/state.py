@@ -42,14 +42,19 @@ def read_state(folder: Path) -> TrackingState | None:
         return None
 
 
-def begin(folder: Path, *, uri: str, experiment: str, new_parent: bool) -> TrackingState:
+def begin(
+    folder: Path, *, uri: str, experiment: str, new_parent: bool, parent: str | None = None
+) -> TrackingState:
     """Find the parent run of a work folder, or begin another.
+
+    A parent that is left for another one is remembered and can be taken up again by its key.
 
     Args:
         folder: The tracking folder of the work folder.
         uri: Store without credentials; another store means another parent.
         experiment: Experiment name; another experiment means another parent.
         new_parent: Begin another parent in any case.
+        parent: Key of the parent to go on with; the present one if it is unknown here.
 
     Returns:
         The state, already on disk.
@@ -58,10 +63,28 @@ def begin(folder: Path, *, uri: str, experiment: str, new_parent: bool) -> Track
     with _lock(folder):
         state = read_state(folder)
         same = state is not None and (state.uri, state.experiment) == (uri, experiment)
+        wanted: TrackingState
         if state is None or not same or new_parent:
-            state = TrackingState(uri=uri, experiment=experiment, parent=new_key())
-            write_json(folder / "state.json", state)
-    return state
+            wanted = TrackingState(uri=uri, experiment=experiment, parent=new_key())
+        elif parent is not None and parent != state.parent:
+            found = _remembered(folder, parent)
+            is_ours = found is not None and (found.uri, found.experiment) == (uri, experiment)
+            wanted = found if found is not None and is_ours else state
+        else:
+            wanted = state
+        if wanted is not state:
+            if state is not None:
+                write_json(folder / f"parent-{state.parent}.json", state)
+            write_json(folder / "state.json", wanted)
+    return wanted
+
+
+def _remembered(folder: Path, parent: str) -> TrackingState | None:
+    try:
+        text = (folder / f"parent-{parent}.json").read_bytes()
+        return TrackingState.model_validate_json(text)
+    except (OSError, ValidationError):
+        return None
 
 
 def update(folder: Path, change: Callable[[TrackingState], TrackingState]) -> None:

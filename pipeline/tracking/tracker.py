@@ -204,6 +204,11 @@ class MlflowTracker:
         self._send(final=False)
 
     @property
+    def parent_key(self) -> str | None:
+        """Our own name of the parent run."""
+        return self._parent
+
+    @property
     def run_id(self) -> str | None:
         """MLflow's id of the parent run; None as long as it could not be created."""
         state = read_state(self._target.folder)

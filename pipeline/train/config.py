@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.core.config import StrictModel
-from pipeline.transforms.config import AugmentationConfig
+from pipeline.transforms.config import AugmentationConfig, Positive
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 # YAML reads 0 as a number; both ways of writing a fold are accepted.
@@ -13,7 +13,8 @@ FoldName = Annotated[
     Literal["0", "1", "2", "3", "4", "all"],
     BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
 ]
-Size3 = tuple[int, int, int]
+Count = Annotated[int, Field(ge=1)]
+Size3 = tuple[Count, Count, Count]
 
 
 class LossConfig(StrictModel):
@@ -78,7 +79,10 @@ class TrainConfig(StrictModel):
     device: DeviceName = Field(default="auto", description="auto takes a GPU when there is one")
     seed: int = Field(default=0, ge=0, description="seed of weights, batches and augmentation")
     budget_minutes: float | None = Field(
-        default=None, gt=0, description="wall-clock training time; the schedule fits itself to it"
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="wall-clock training time; the schedule fits itself to it",
     )
     epochs: float | None = Field(
         default=None, gt=0, description="passes over the training cases, one patch per case"
@@ -98,7 +102,7 @@ class TrainConfig(StrictModel):
     checkpoint_minutes: float = Field(
         default=2.0, gt=0, description="longest time between two checkpoints"
     )
-    spacing_mm: tuple[float, float, float] | None = Field(
+    spacing_mm: tuple[Positive, Positive, Positive] | None = Field(
         default=None, description="target spacing along R, A, S; null: planned"
     )
     patch_size: Size3 | None = Field(default=None, description="voxels; null: planned")
@@ -106,7 +110,7 @@ class TrainConfig(StrictModel):
     foreground_fraction: float = Field(
         default=1 / 3, ge=0, le=1, description="share of patches centred on a labelled voxel"
     )
-    mirror_axes: tuple[int, ...] | None = Field(
+    mirror_axes: tuple[Literal[0, 1, 2], ...] | None = Field(
         default=None, description="axes of R A S to mirror in augmentation; null: planned"
     )
     ema_decay: float = Field(

@@ -86,8 +86,8 @@ class Learner:
         )
         if is_finite:
             self._scaler.step(self._optimizer)
-            self._scaler.update()
             self._average()
+        self._scaler.update()
         return StepResult(
             loss, float(parts.dice), float(parts.cross_entropy), gradient_norm, is_finite
         )
@@ -157,4 +157,6 @@ def _amp_dtype(config: TrainConfig, device: torch.device) -> torch.dtype | None:
     """bfloat16 where the GPU has it, else float16; none on a CPU, where both are slower."""
     if not config.amp or device.type != "cuda":
         return None
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return (
+        torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    )

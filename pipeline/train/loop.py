@@ -132,8 +132,7 @@ def run_loop(parts: LoopParts, should_stop: Callable[[], bool]) -> LoopState:
         TrainingError: When loss or gradients stay non-finite; the last good state is saved.
     """
     state = _resume(parts) or _start(parts)
-    for row in state.history:
-        _report(parts, row)
+    _catch_up(parts, state)
     clock = _Clock(state)
     with progress_bar("train", 100, done=_percent(state)) as bar:
         while not state.is_finished:
@@ -143,6 +142,17 @@ def run_loop(parts: LoopParts, should_stop: Callable[[], bool]) -> LoopState:
             _run_steps(parts, state, clock, bar, stop_if_asked)
             _end_round(parts, state, clock, stop_if_asked)
     return state
+
+
+def _catch_up(parts: LoopParts, state: LoopState) -> None:
+    """Repeat what a kill right after a checkpoint may have cut off; repeats change nothing."""
+    if not state.history:
+        return
+    write_text(parts.folder / "history.csv", _history_csv(state.history))
+    for row in state.history:
+        _report(parts, row)
+    if not state.pace.is_open and _is_picture_round(state):
+        _log_pictures(parts, state)
 
 
 class _Clock:
@@ -273,7 +283,9 @@ def _account(parts: LoopParts, state: LoopState, result: StepResult, batch: Batc
     if result.is_finite:
         state.skipped_in_a_row = 0
         for name in ("loss", "dice_loss", "cross_entropy", "gradient_norm"):
-            state.sums[name] = state.sums.get(name, 0.0) + getattr(result, name)
+            value = getattr(result, name)
+            # With float16 a gradient may overflow now and then without harm.
+            state.sums[name] = state.sums.get(name, 0.0) + (value if math.isfinite(value) else 0.0)
         state.n_summed += 1
         return
     state.n_skipped += 1

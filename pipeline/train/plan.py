@@ -4,6 +4,7 @@ The rules for spacing, normalization and network depth are those published for n
 al. 2021, and its documentation); sizes follow the device at hand.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,8 @@ MAX_BATCH = {"cpu": 2, "cuda": 16}
 MAX_DATA_FRACTION = 0.05
 # MONAI's CPU convolutions fall back to a several times slower kernel at batch 1.
 MIN_BATCH = 2
+_CAMEL_CASE = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+"
+SIDE_WORDS = frozenset(("left", "right", "lt", "rt", "lh", "rh"))
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,7 @@ def _patch_and_topology(
     patch = _divisible(wanted, topology.divisor)
     whole = " (a whole typical case)" if np.all(np.array(patch) >= median_shape - 1) else ""
     reasons.append(
-        f"patch {patch[0]} x {patch[1]} x {patch[2]} voxels{whole}: at most "
+        f"patch {patch[0]} x {patch[1]} x {patch[2]} voxels{whole}: about "
         f"{PATCH_VOXELS[device]:,} voxels on this {device}, cut to the median case, "
         f"divisible by {topology.divisor}"
     )
@@ -205,7 +208,7 @@ def _largest_patch(
 ) -> Float[np.ndarray, "3"]:
     """As isotropic in mm as the cases allow, within the voxel budget."""
     limit = median_shape.astype(float)
-    side_mm = 1.0
+    side_mm = float(min(spacing_mm))
     patch = np.minimum(side_mm / np.array(spacing_mm), limit)
     while True:
         side_mm *= 1.02
@@ -290,13 +293,11 @@ def _mirror_axes(
 
 def is_lateralized(class_name: str) -> bool:
     """Whether a class name says left or right, as in "kidney_left", "LeftParotid" or "lung-r"."""
-    words = _words(class_name)
-    return bool({"left", "right"} & set(words)) or words[-1:] in (["l"], ["r"])
-
-
-def _words(name: str) -> list[str]:
-    spaced = "".join(f" {c}" if c.isupper() else c if c.isalnum() else " " for c in name)
-    return spaced.lower().split()
+    # A chunk with a number, such as the vertebra L1, is one word.
+    chunks = re.findall(r"[A-Za-z0-9]+", class_name)
+    parts = [[c] if re.search(r"\d", c) else re.findall(_CAMEL_CASE, c) for c in chunks]
+    words = [word.lower() for part in parts for word in part]
+    return bool(SIDE_WORDS & set(words)) or bool({"l", "r"} & {*words[:1], *words[-1:]})
 
 
 def _learning_rate(config: TrainConfig, device: str, reasons: list[str]) -> float:

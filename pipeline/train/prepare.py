@@ -22,6 +22,7 @@ from pipeline.core.workspace import Workspace, atomic_write, write_json
 from pipeline.io.store import open_array
 from pipeline.transforms.preprocess import preprocess_image, preprocess_label
 
+ARRAY_FILES = ("image.npy", "label.npy", "coordinates.npy")
 # Enough for uniform sampling; nnU-Net keeps as many.
 MAX_COORDINATES = 10_000
 # float16 ends at 65504; normalized intensities beyond +-1000 SD are outliers, not anatomy.
@@ -55,6 +56,7 @@ class _PreparedFacts(StrictModel):
     case_id: str
     spacing_mm: Spacing
     n_class_coordinates: tuple[int, ...] = Field(description="rows per class in coordinates.npy")
+    n_bytes: dict[str, int] = Field(description="size of each array file")
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def prepare_cases(
         )
         for r in records
     ]
-    missing = [job for job in jobs if not (job.folder / "facts.json").is_file()]
+    missing = [job for job in jobs if not _is_complete(job.folder)]
     if missing:
         n_bytes = sum(_n_bytes(job.record) for job in missing)
         outcomes = map_cases(
@@ -105,8 +107,12 @@ def prepare_cases(
         failed = [o for o in outcomes if o.error is not None]
         if failed:
             raise DataError(
-                "; ".join(f"{o.item.record.case_id}: {o.error.what}" for o in failed if o.error),
-                where=f"{len(failed)} of {len(missing)} cases",
+                f"{len(failed)} of {len(missing)} cases cannot be prepared",
+                where="\n         ".join(
+                    f"{o.item.record.case_id}: {o.error.what} ({o.error.where})"
+                    for o in failed
+                    if o.error is not None
+                ),
                 fix="repair these cases or take them out of the dataset folder",
             )
     return [_open(job.folder) for job in jobs]
@@ -145,8 +151,18 @@ def _prepare(job: _Job) -> None:
         case_id=record.case_id,
         spacing_mm=spacing_of(prepared.affine),
         n_class_coordinates=tuple(len(c) for c in coordinates),
+        n_bytes={name: (job.folder / name).stat().st_size for name in ARRAY_FILES},
     )
     write_json(job.folder / "facts.json", facts)
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether a case was prepared and its files still have their sizes."""
+    try:
+        facts = _PreparedFacts.model_validate_json((folder / "facts.json").read_bytes())
+        return all((folder / name).stat().st_size == n for name, n in facts.n_bytes.items())
+    except (OSError, ValueError):
+        return False
 
 
 def _class_coordinates(

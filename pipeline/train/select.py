@@ -14,6 +14,7 @@ from pipeline.artifacts import (
     Finding,
     Findings,
     Fingerprint,
+    ModelCard,
     ModelInfo,
     Plan,
     Splits,
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 # Knobs that change how a training runs, not what comes out of it.
 _NOT_IN_KEY = {"checkpoint_minutes"}
+MAX_CLASSES = 255
+TRAINING_FILES = ("last.pt", "best.pt", "model_card.json")
 MAX_LISTED_FINDINGS = 10
 
 
@@ -79,6 +82,12 @@ def select_training(config: TrainConfig, workspace: Workspace) -> Training:
     refuse_errors(findings)
     splits = read_artifact(workspace.splits_file, Splits, made_by="audit")
     fingerprint = read_artifact(workspace.fingerprint_file, Fingerprint, made_by="audit")
+    if len(dataset.task.classes) > MAX_CLASSES:
+        raise DataError(
+            f"the task has {len(dataset.task.classes)} classes, more than {MAX_CLASSES}",
+            where=str(workspace.dataset_file),
+            fix="name the classes to train in task.classes and the others in task.background",
+        )
     train_ids, validation_ids = _fold_ids(splits, config.fold)
     records = {record.case_id: record for record in dataset.ready_cases}
     rows = {row.case_id: row for row in fingerprint.cases}
@@ -169,7 +178,7 @@ def _run_key(
 ) -> str:
     parts = (
         config.model_dump_json(exclude=_NOT_IN_KEY),
-        info.plan.model_dump_json(),
+        info.plan.model_dump_json(exclude={"reasons"}),
         info.task.model_dump_json(),
         info.dataset_digest,
         ",".join(train_ids),
@@ -180,8 +189,12 @@ def _run_key(
 
 def _status(workspace: Workspace, fold: str, run_key: str) -> Literal["new", "started", "finished"]:
     folder = workspace.fold_dir(fold)
-    if not (folder / "last.pt").is_file():
+    card_file, last_file = folder / "model_card.json", folder / "last.pt"
+    if card_file.is_file() and (folder / "best.pt").is_file():
+        card = read_artifact(card_file, ModelCard, made_by="train")
+        if card.run_key == run_key:
+            return "finished"
+    if not last_file.is_file():
         return "new"
-    if load_state(folder / "last.pt", torch.device("cpu"))["run_key"] != run_key:
-        return "new"
-    return "finished" if (folder / "model_card.json").is_file() else "started"
+    state = load_state(last_file, torch.device("cpu"))
+    return "started" if state["run_key"] == run_key else "new"

@@ -1,18 +1,22 @@
 """Train one network: the table of contents of the stage."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
+from torch import nn
 
 from pipeline.artifacts import ModelCard, Summary, read_artifact
+from pipeline.core.errors import InterruptedByUserError, UsageError
 from pipeline.core.interrupt import stop_requests
-from pipeline.core.log import format_duration
+from pipeline.core.log import format_duration, progress_bar
 from pipeline.core.seeds import generator_for
 from pipeline.core.tracker import Tracker
-from pipeline.core.workspace import Workspace, write_json
+from pipeline.core.workspace import TRACKING_PARENT, Workspace, write_json, write_text
 from pipeline.metrics.aggregate import summarize
 from pipeline.metrics.scores import CaseScores, write_scores_csv
 from pipeline.models.checkpoint import load_model
@@ -22,7 +26,7 @@ from pipeline.train.data import BatchSource
 from pipeline.train.learner import Learner
 from pipeline.train.loop import LoopParts, LoopState, run_loop
 from pipeline.train.prepare import PreparedCase, prepare_cases
-from pipeline.train.select import Training
+from pipeline.train.select import TRAINING_FILES, Training
 from pipeline.train.validate import ValidationCase, Validator
 
 logger = logging.getLogger(__name__)
@@ -56,26 +60,46 @@ def train(training: Training, workspace: Workspace, tracker: Tracker) -> TrainRe
     """
     folder = workspace.fold_dir(training.config.fold)
     if training.status == "finished":
-        logger.info("fold %s is trained already with this configuration", training.config.fold)
         card = read_artifact(folder / "model_card.json", ModelCard, made_by="train")
         return TrainResult(folder / "best.pt", card, was_already_done=True)
-    if training.status == "new":
-        _archive(workspace, folder)
-    _announce(training, workspace, folder, tracker)
-    cases = _prepare(training, workspace)
-    parts = _parts(training, workspace, cases, tracker)
-    with stop_requests() as should_stop:
-        state = run_loop(parts, should_stop)
-    return _finish(training, parts, state)
+    with _only_one(folder):
+        if training.status == "new":
+            _archive(workspace, folder)
+        _announce(training, workspace, folder, tracker)
+        cases = _prepare(training, workspace)
+        parts = _parts(training, workspace, cases, tracker)
+        with stop_requests() as should_stop:
+            state = run_loop(parts, should_stop)
+            return _finish(training, parts, state, should_stop)
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Refuse a second training of the same fold: the two would overwrite each other."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_suffix(".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsageError(
+            "another process is training this fold",
+            where=str(folder),
+            fix="wait for it or stop it, or give another --work folder",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _archive(workspace: Workspace, folder: Path) -> None:
     """Put an earlier training of another configuration aside; nothing is ever overwritten."""
-    if not (folder / "last.pt").is_file():
+    if not any((folder / name).exists() for name in TRAINING_FILES):
         return
     shelf = workspace.stage_dir("train") / "archive"
     shelf.mkdir(parents=True, exist_ok=True)
-    number = 1 + len(list(shelf.glob(f"{folder.name}-*")))
+    taken = [int(old.name.rpartition("-")[2]) for old in shelf.glob(f"{folder.name}-*")]
+    number = 1 + max(taken, default=0)
     target = shelf / f"{folder.name}-{number:03d}"
     folder.rename(target)
     logger.info("configuration or data changed: the earlier training is kept in %s", target)
@@ -108,6 +132,8 @@ def _announce(training: Training, workspace: Workspace, folder: Path, tracker: T
         }
     )
     tracker.log_file(folder / "plan.json")
+    if tracker.parent_key is not None:
+        write_text(folder / TRACKING_PARENT, tracker.parent_key)
 
 
 def _prepare(training: Training, workspace: Workspace) -> list[PreparedCase]:
@@ -150,18 +176,19 @@ def _parts(
     )
 
 
-def _finish(training: Training, parts: LoopParts, state: LoopState) -> TrainResult:
+def _finish(
+    training: Training, parts: LoopParts, state: LoopState, should_stop: Callable[[], bool]
+) -> TrainResult:
     """Score the best model on every validation case and write what training leaves."""
     model_file = parts.best_file
     summary: Summary | None = None
     if parts.cases:
         model = load_model(model_file, training.device)
-        scores = parts.validator.score_all(
-            model.network, parts.cases, description="final validation"
-        )
+        scores = _final_scores(parts, model.network, should_stop)
         summary = _write_validation(parts, scores)
     card = ModelCard(
         info=parts.info,
+        run_key=parts.run_key,
         n_parameters=count_parameters(parts.learner.network),
         n_steps=state.step,
         training_minutes=round(state.elapsed_s / 60, 3),
@@ -175,6 +202,23 @@ def _finish(training: Training, parts: LoopParts, state: LoopState) -> TrainResu
         model_file,
     )
     return TrainResult(model_file, card)
+
+
+def _final_scores(
+    parts: LoopParts, network: nn.Module, should_stop: Callable[[], bool]
+) -> list[CaseScores]:
+    scores = []
+    with progress_bar("final validation", len(parts.cases)) as bar:
+        for case in parts.cases:
+            if should_stop():
+                raise InterruptedByUserError(
+                    "stopped during the final validation; training itself is complete",
+                    where=str(parts.folder),
+                    fix="run the same command again to finish it",
+                )
+            scores.append(parts.validator.score(network, case))
+            bar.advance()
+    return scores
 
 
 def _write_validation(parts: LoopParts, scores: Sequence[CaseScores]) -> Summary:

@@ -12,7 +12,6 @@ from torch import nn
 from pipeline.artifacts import CaseRecord, Plan, StoredArray, Task
 from pipeline.core.errors import DataError
 from pipeline.core.geometry import Shape3, spacing_of
-from pipeline.core.log import progress_bar
 from pipeline.core.task import map_label_values
 from pipeline.io.store import open_array
 from pipeline.metrics.scores import CaseScores, score_label_maps
@@ -68,17 +67,6 @@ class Validator:
             class_names=self.task.class_names,
             spacing_mm=spacing_of(np.array(image.affine)),
         )
-
-    def score_all(
-        self, network: nn.Module, cases: Sequence[ValidationCase], *, description: str
-    ) -> list[CaseScores]:
-        """Score several cases, showing progress."""
-        scores = []
-        with progress_bar(description, len(cases)) as bar:
-            for case in cases:
-                scores.append(self.score(network, case))
-                bar.advance()
-        return scores
 
     def picture(self, network: nn.Module, case: ValidationCase) -> bytes:
         """PNG of the prediction over the image, the reference dashed."""

@@ -1,10 +1,20 @@
 """Settings of the augmentation; free of torch so that checking a YAML file stays quick."""
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from pipeline.core.config import StrictModel
 
-Range = tuple[float, float]
+
+def _rising(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError("the smaller limit comes first")
+    return limits
+
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 
 
 class AugmentationConfig(StrictModel):

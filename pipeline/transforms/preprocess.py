@@ -155,7 +155,7 @@ def _check_finite(array: Float32[np.ndarray, "channel i j k"]) -> None:
                 raise DataError(
                     "the image holds voxels that are NaN, infinite or beyond float32",
                     where=f"channel {channel}, first at voxel ({i}, {j}, {k}) of the RAS grid",
-                    fix="export the image again; 'voxline audit' names all such cases (check F10)",
+                    fix="export the image again; 'voxline audit' names all such cases (check F09)",
                 )
 
 

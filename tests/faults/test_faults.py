@@ -236,7 +236,7 @@ FAULTS = [
         {("F06", "error")},
     ),
     Fault("label scaled", lambda d: rescale(label_file(d), 0.5), {("F07", "error")}),
-    Fault("NaN outside", put(np.nan, inside=False, role="image"), {("F09", "warning")}),
+    Fault("NaN outside", put(np.nan, inside=False, role="image"), {("F09", "error")}),
     Fault("NaN inside", put(np.nan, inside=True, role="image"), {("F09", "error")}),
     Fault("infinity inside", put(np.inf, inside=True, role="image"), {("F09", "error")}),
     Fault("NaN in label", put(np.nan, inside=False, role="label"), {("F09", "error")}),

@@ -7,12 +7,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
+import torch
 from models_builders import model_info
 from phantoms import write_dataset
 
 from pipeline.artifacts import Predictions, read_artifact
 from pipeline.core.errors import CheckpointError
 from pipeline.core.tracker import NullTracker
+from pipeline.infer import stage
 from pipeline.infer.config import InferConfig
 from pipeline.infer.stage import infer, open_model
 from pipeline.io.discover import discover
@@ -27,8 +29,8 @@ def model_file(tmp_path):
     return tmp_path / "best.pt"
 
 
-def run(model_file, data, out_dir):
-    config = InferConfig(device="cpu")
+def run(model_file, data, out_dir, **changes):
+    config = InferConfig(device="cpu", **changes)
     opened = open_model(model_file, config)
     return infer(config, opened, discover(data, n_channels=1), out_dir, NullTracker())
 
@@ -79,6 +81,50 @@ def test_finished_cases_are_kept_changed_ones_predicted_again(tmp_path, model_fi
     image.write_bytes(gzip.compress(gzip.decompress(image.read_bytes()), compresslevel=1))
     run(model_file, data, tmp_path / "out")
     assert file.stat().st_mtime_ns != before
+
+
+def test_other_settings_mean_other_predictions(tmp_path, model_file):
+    data = write_dataset(tmp_path / "data", 2, 0)
+    run(model_file, data, tmp_path / "out")
+    file = tmp_path / "out" / "predictions" / "case_000.nii.gz"
+    before = file.stat().st_mtime_ns
+    run(model_file, data, tmp_path / "out", overlap=0.25)
+    assert file.stat().st_mtime_ns != before
+
+
+def test_an_interrupted_rerun_forgets_nothing(tmp_path, model_file, monkeypatch):
+    data = write_dataset(tmp_path / "data", 4, 0)
+    run(model_file, data, tmp_path / "out")
+    image = data / "imagesTr" / "case_000.nii.gz"
+    image.write_bytes(gzip.compress(gzip.decompress(image.read_bytes()), compresslevel=1))
+    label = data / "imagesTr" / "case_001.nii.gz"
+    label.write_bytes(gzip.compress(gzip.decompress(label.read_bytes()), compresslevel=1))
+
+    def power_cut(*args, **kwargs):
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr("pipeline.infer.stage.predict_ras", power_cut)
+    with pytest.raises(RuntimeError):
+        run(model_file, data, tmp_path / "out")
+    saved = read_artifact(tmp_path / "out" / "predictions.json", Predictions, made_by="infer")
+    assert {c.case_id for c in saved.cases} >= {"case_002", "case_003"}
+
+
+def test_running_out_of_memory_fails_one_case_only(tmp_path, model_file, monkeypatch):
+    data = write_dataset(tmp_path / "data", 2, 0)
+    predict = stage.predict_ras
+
+    def greedy(model, image, **settings):
+        if greedy.n == 0:
+            greedy.n = 1
+            raise torch.OutOfMemoryError("tried to allocate 90 GB")
+        return predict(model, image, **settings)
+
+    greedy.n = 0
+    monkeypatch.setattr(stage, "predict_ras", greedy)
+    predictions = run(model_file, data, tmp_path / "out")
+    assert [c.status for c in predictions.cases] == ["failed", "done"]
+    assert "not enough memory" in predictions.cases[0].message
 
 
 def test_predictions_of_another_model_are_put_aside(tmp_path, model_file):

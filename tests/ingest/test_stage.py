@@ -106,7 +106,7 @@ def test_only_what_changed_is_read_again(data, workspace, caplog):
     (data / "labelsTr" / "case_003.nii.gz").unlink()
     with caplog.at_level(logging.INFO, logger="pipeline"):
         second = run(data, workspace)
-    assert "1 of 3 cases read" in caplog.text
+    assert "1 cases read, 2 kept" in caplog.text
     after = snapshot(workspace.store_dir)
     changed = {path.name.split(".")[0] for path in after if after[path] != before[path]}
     assert changed == {"case_001"}

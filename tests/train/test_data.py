@@ -126,8 +126,9 @@ def test_prepared_cases_are_made_once_and_hold_the_right_voxels(training, cases)
     for index, coordinates in enumerate(case.coordinates, start=1):
         assert len(coordinates) == (case.label == index).sum()
         assert (case.label[tuple(coordinates.T)] == index).all()
-    # A half-written case has no sidecar and is prepared again.
-    (folder / "facts.json").unlink()
-    (folder / "image.npy").write_bytes(b"half")
-    prepare_cases(chosen.train_records, chosen.plan.preprocessing, chosen.info.task, workspace)
-    assert np.load(folder / "image.npy").shape == case.image.shape
+    # A half-written or truncated case is prepared again.
+    for damaged in ("facts.json", "image.npy", "label.npy", "coordinates.npy"):
+        (folder / damaged).write_bytes(b"half")
+        prepare_cases(chosen.train_records, chosen.plan.preprocessing, chosen.info.task, workspace)
+        assert np.load(folder / "image.npy").shape == case.image.shape
+        assert np.array_equal(np.load(folder / "label.npy"), case.label)

@@ -95,6 +95,14 @@ def test_skull_stripped_images_are_normalized_inside_the_mask():
         ("liver", False),
         ("copyright", False),
         ("cleft", False),
+        ("RIGHT_KIDNEY", True),
+        ("PAROTID_LEFT", True),
+        ("LEFT", True),
+        ("L_Kidney", True),
+        ("KidneyL", True),
+        ("Parotid_Lt", True),
+        ("ctx-lh-precentral", True),
+        ("RV", False),
         ("L1 vertebra", False),
     ],
 )
@@ -150,6 +158,14 @@ def test_tiny_volumes_get_a_network_that_runs(shape):
     plan = make_plan([make_row(shape=shape)] * 3, make_task("x"), TrainConfig(), "cpu")
     network = build_network(plan.network)
     assert network(torch.zeros(2, 1, *plan.patch_size)).shape == (2, 2, *plan.patch_size)
+
+
+@pytest.mark.parametrize("spacing", [0.01, 1.0, 5.0])
+def test_the_voxel_budget_holds_at_any_spacing(spacing):
+    rows = [make_row(shape=(400, 400, 400), spacing_mm=(spacing,) * 3)] * 3
+    plan = make_plan(rows, make_task("x"), TrainConfig(), "cpu")
+    # Rounding up to the strides may add a little.
+    assert np.prod(plan.patch_size) < 1.3 * 96_000
 
 
 def test_mirroring_needs_a_gpu_and_classes_without_sides():

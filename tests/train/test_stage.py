@@ -13,10 +13,18 @@ import time
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
+from pydantic import ValidationError
 from workfolders import audited, quick
 
 from pipeline.artifacts import ModelCard, Summary, read_artifact
-from pipeline.core.errors import DataError, InterruptedByUserError, TrainingError, UsageError
+from pipeline.core.errors import (
+    CheckpointError,
+    DataError,
+    InterruptedByUserError,
+    TrainingError,
+    UsageError,
+)
 from pipeline.core.tracker import NullTracker
 from pipeline.core.workspace import Workspace
 from pipeline.models.checkpoint import load_state
@@ -153,13 +161,59 @@ def test_a_crash_between_checkpoints_costs_nothing_but_the_steps(workspace, monk
     assert_same(crashed, weights(workspace))
 
 
+def test_deleting_the_state_does_not_pass_another_model_off_as_finished(workspace):
+    first = run(workspace, quick(steps=2))
+    folder = workspace.fold_dir("0")
+    (folder / "last.pt").unlink()
+    assert run(workspace, quick(steps=2)).was_already_done
+    second = run(workspace, quick(steps=4))
+    assert not second.was_already_done
+    assert second.card.n_steps == 4
+    kept = read_artifact(
+        workspace.root / "train/archive/fold_0-001/model_card.json", ModelCard, made_by="train"
+    )
+    assert kept == first.card
+
+
+def test_a_second_training_of_the_same_fold_is_refused(workspace):
+    training = select_training(quick(), workspace)
+    lock = FileLock(workspace.fold_dir("0").with_suffix(".lock"))
+    with lock, pytest.raises(UsageError, match="another process is training this fold"):
+        train(training, workspace, NullTracker())
+
+
+def test_a_damaged_state_says_how_to_start_anew(workspace):
+    run(workspace, quick())
+    (workspace.fold_dir("0") / "model_card.json").unlink()
+    last = workspace.fold_dir("0") / "last.pt"
+    last.write_bytes(last.read_bytes()[:300])
+    with pytest.raises(CheckpointError) as raised:
+        select_training(quick(), workspace)
+    assert "starts anew" in raised.value.fix
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"mirror_axes": [3]},
+        {"patch_size": [0, 8, 8]},
+        {"spacing_mm": [0, 1, 1]},
+        {"budget_minutes": float("inf"), "steps": None},
+        {"augmentation": {"scale": [1.25, 0.8]}},
+        {"augmentation": {"blur_sigma_voxels": [0, 0]}},
+    ],
+)
+def test_values_that_would_crash_later_are_refused_at_once(bad):
+    with pytest.raises(ValidationError):
+        quick(**bad)
+
+
 def test_a_class_that_is_lost_is_named_with_advice(workspace, caplog, monkeypatch):
     # A learning rate of nothing leaves the network at its start; its answers are made blank.
     monkeypatch.setattr(
         "pipeline.train.validate.Validator.predict",
         lambda self, _network, case: np.zeros_like(self.reference(case)),
     )
-    logging.getLogger("pipeline").propagate = True
     with caplog.at_level(logging.WARNING, logger="pipeline"):
         run(workspace, quick(n_validations=3, loss={"kind": "dice"}))
     assert "validation Dice is still below 0.1 for liver, kidney" in caplog.text

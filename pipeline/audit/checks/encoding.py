@@ -132,6 +132,8 @@ def check_image_like(view: CaseView, config: AuditConfig) -> list[Finding]:
     values = view.values
     if values is None or not _looks_like_image(values, config):
         return []
+    if not _undeclared(values, view.task):
+        return []  # hundreds of classes, every one of them declared
     n_values = values.values.size
     low, high = int(values.values[0]), int(values.values[-1])
     return [
@@ -142,7 +144,8 @@ def check_image_like(view: CaseView, config: AuditConfig) -> list[Finding]:
             value=n_values,
             threshold=config.max_image_like_values,
             message=f"label looks like an image: {n_values} different values from {low} to {high}",
-            fix="check that the files in the label folder are the label maps",
+            fix="check that the files in the label folder are the label maps; if they are, declare "
+            "their values in dataset.json or task.classes",
         )
     ]
 

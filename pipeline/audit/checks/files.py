@@ -116,7 +116,7 @@ def check_finite(view: CaseView, config: AuditConfig) -> list[Finding]:
     """F09: NaN or infinite voxels; few and outside the structures is a warning."""
     return [
         *_nonfinite_label(view),
-        *(_nonfinite_image(view, facts, config) for facts in _with_nonfinite(view)),
+        *(_nonfinite_image(view, facts) for facts in _with_nonfinite(view)),
     ]
 
 
@@ -142,18 +142,18 @@ def _nonfinite_label(view: CaseView) -> list[Finding]:
     ]
 
 
-def _nonfinite_image(view: CaseView, facts: FileFacts, config: AuditConfig) -> Finding:
+def _nonfinite_image(view: CaseView, facts: FileFacts) -> Finding:
     n_voxels = max(1, int(np.prod(facts.shape)))
     fraction = facts.n_nonfinite / n_voxels
     is_inside = _has_nonfinite_foreground(view)
-    is_minor = fraction < config.max_nonfinite_fraction and not is_inside
     place = "some of them inside a labelled structure" if is_inside else "outside the labels"
     return Finding(
         check_id="F09",
-        severity="warning" if is_minor else "error",
+        # An error even for few of them: nothing fills them in, and training would stop there.
+        severity="error",
         case_id=view.case_id,
         value=fraction,
-        threshold=config.max_nonfinite_fraction,
+        threshold=0,
         message=f"image holds {facts.n_nonfinite} NaN or infinite voxels "
         f"({100 * fraction:.3g} %), {place}",
         fix="fill them with the background value of the image in a copy; one such voxel turns the "

@@ -52,7 +52,7 @@ def test_label_scaling(slope, intercept, fires):
 
 @pytest.mark.parametrize(
     ("n_bad", "inside", "severity"),
-    [(1, False, "warning"), (1, True, "error"), (40, False, "error")],
+    [(1, False, "error"), (1, True, "error"), (40, False, "error")],
 )
 def test_nonfinite_voxels_by_number_and_place(n_bad, inside, severity):
     label = label_of()
