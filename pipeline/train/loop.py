@@ -5,23 +5,20 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import ModelInfo
 from pipeline.core.errors import InterruptedByUserError, TrainingError
 from pipeline.core.log import Bar, progress_bar
-from pipeline.core.tracker import Tracker
 from pipeline.core.workspace import atomic_write, write_text
 from pipeline.models.checkpoint import load_state, save_model, save_state
 from pipeline.train import schedule
-from pipeline.train.config import TrainConfig
-from pipeline.train.data import Batch, BatchSource
+from pipeline.train.data import Batch
 from pipeline.train.learner import Learner, StepResult
 from pipeline.train.schedule import Pace
-from pipeline.train.validate import ValidationCase, Validator, pooled_dice
+from pipeline.train.state import LoopParts, LoopState
+from pipeline.train.validate import pooled_dice
 
 logger = logging.getLogger(__name__)
 
@@ -36,85 +33,6 @@ N_PICTURE_CASES = 3
 BLANK_WARNING_PROGRESS = 0.3
 # Below it a class is missing, or fills the whole volume: both look alike in Dice.
 LOST_DICE = 0.1
-
-
-@dataclass
-class LoopState:
-    """Where training is; everything here is in the checkpoint.
-
-    Args:
-        pace: Rounds and progress.
-        step: Optimization steps done.
-        elapsed_s: Training time used, over all resumes, validations included.
-        step_s: Measured time of one step.
-        validation_s: Measured time between two rounds: validation, checkpoint, reports.
-        n_validation_cases: Cases per validation round.
-        sums: Sums of step results since the round began.
-        n_summed: Steps in the sums.
-        n_skipped: Steps skipped because of non-finite values.
-        skipped_in_a_row: The same, since the last good step.
-        smoothed_dice: Averaged pooled Dice, None before the first validation.
-        best_dice: Highest smoothed Dice so far, -1 before the first.
-        history: One row per round.
-        is_finished: All rounds are done.
-    """
-
-    pace: Pace
-    step: int = 0
-    elapsed_s: float = 0.0
-    step_s: float = 0.0
-    validation_s: float = 0.0
-    n_validation_cases: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    n_summed: int = 0
-    n_skipped: int = 0
-    skipped_in_a_row: int = 0
-    smoothed_dice: float | None = None
-    best_dice: float = -1.0
-    history: list[dict[str, float]] = field(default_factory=list)
-    is_finished: bool = False
-
-
-@dataclass(frozen=True)
-class LoopParts:
-    """What the loop works with.
-
-    Args:
-        config: Length, checkpoints, safety.
-        info: Goes into every model file.
-        learner: Network and optimizer.
-        source: Batches.
-        validator: Whole-volume validation.
-        cases: Validation cases in a fixed random order; empty when training on all.
-        folder: Where checkpoints go.
-        run_key: Identifies data, plan and configuration; a checkpoint of another key is not ours.
-        tracker: Where curves and pictures go.
-    """
-
-    config: TrainConfig
-    info: ModelInfo
-    learner: Learner
-    source: BatchSource
-    validator: Validator
-    cases: Sequence[ValidationCase]
-    folder: Path
-    run_key: str
-    tracker: Tracker
-
-    @property
-    def last_file(self) -> Path:
-        """Training state to resume from."""
-        return self.folder / "last.pt"
-
-    @property
-    def best_file(self) -> Path:
-        """Model with the best validation so far."""
-        return self.folder / "best.pt"
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Foreground classes."""
-        return self.info.task.class_names
 
 
 def run_loop(parts: LoopParts, should_stop: Callable[[], bool]) -> LoopState:

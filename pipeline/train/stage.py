@@ -24,9 +24,10 @@ from pipeline.models.networks import count_parameters
 from pipeline.models.segment import use_all_cores
 from pipeline.train.data import BatchSource
 from pipeline.train.learner import Learner
-from pipeline.train.loop import LoopParts, LoopState, run_loop
+from pipeline.train.loop import run_loop
 from pipeline.train.prepare import PreparedCase, prepare_cases
 from pipeline.train.select import TRAINING_FILES, Training
+from pipeline.train.state import LoopParts, LoopState
 from pipeline.train.validate import ValidationCase, Validator
 
 logger = logging.getLogger(__name__)

@@ -28,6 +28,8 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "pipeline.train.prepare": "tests/train/test_data.py: beside the batches made of it",
     "pipeline.train.report": "tests/test_cli.py: the table on stdout",
     "pipeline.train.select": "tests/train/test_stage.py: refusals and folds",
+    "pipeline.train.state": "tests/train/test_stage.py: what a checkpoint brings back",
+    "pipeline.transforms.config": "tests/train/test_stage.py: values that are refused",
 }
 
 MAX_FILE_LINES = 400
