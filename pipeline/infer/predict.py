@@ -17,7 +17,7 @@ from pipeline.transforms.preprocess import preprocess_image
 from pipeline.transforms.restore import to_native
 
 
-def load_model(file: Path, *, device: str = "cpu") -> Model:
+def load_model(file: Path | str, *, device: str = "cpu") -> Model:
     """Load a model file written by the train stage.
 
     Args:
@@ -30,7 +30,7 @@ def load_model(file: Path, *, device: str = "cpu") -> Model:
     Raises:
         CheckpointError: If the file is not a Voxline model.
     """
-    return checkpoint.load_model(file, torch.device(device))
+    return checkpoint.load_model(Path(file), torch.device(device))
 
 
 def predict_case(

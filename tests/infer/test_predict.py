@@ -1,6 +1,7 @@
 """Predictions lie exactly where the image lies, whatever its orientation."""
 
 import itertools
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +15,7 @@ from torch import nn
 
 from pipeline.core.errors import DataError
 from pipeline.core.volume import Volume
-from pipeline.infer.predict import load_model, predict_case, to_source_values
+from pipeline.infer.predict import predict_case, to_source_values
 from pipeline.models.checkpoint import Model, save_model
 from pipeline.models.networks import build_network
 
@@ -95,11 +96,21 @@ def test_a_wrong_number_of_channels_is_refused():
         predict_case(threshold_model(n_channels=2), Volume(np.zeros((1, 9, 9, 9)), affine))
 
 
-def test_the_documented_library_use(tmp_path):
+def test_the_code_in_the_readme_runs(tmp_path, monkeypatch):
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    code = readme.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
     info = model_info()
-    save_model(tmp_path / "best.pt", build_network(info.plan.network).state_dict(), info)
-    model = load_model(tmp_path / "best.pt")
-    image = Volume(np.random.default_rng(0).normal(size=(1, 20, 20, 20)), np.eye(4))
-    label = predict_case(model, image)
-    assert label.shape == (20, 20, 20)
+    weights = build_network(info.plan.network).state_dict()
+    save_model(tmp_path / "runs/demo/train/fold_0/best.pt", weights, info)
+    array = np.random.default_rng(0).normal(size=(20, 22, 24)).astype(np.float32)
+    affine = affine_of(array.shape, (1.0, 1.0, 1.0), "LPI")
+    image_file = tmp_path / "data/demo/imagesTs/demo_025.nii.gz"
+    image_file.parent.mkdir(parents=True)
+    nib.save(nib.Nifti1Image(array, affine), image_file)
+    names: dict[str, object] = {}
+    exec(code, names)
+    label = names["label"]
+    assert label.array.shape == array.shape
+    assert np.array_equal(label.affine, affine)
     assert set(np.unique(label.array)) <= {0, 1, 2}
