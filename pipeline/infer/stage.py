@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pipeline.artifacts import ModelInfo, PredictionRecord, Predictions, SourceStamp, read_artifact
-from pipeline.core.errors import MissingInputError, VoxlineError
+from pipeline.core.errors import VoxlineError
 from pipeline.core.log import progress_bar
 from pipeline.core.tracker import Tracker
 from pipeline.core.workspace import write_json
@@ -21,7 +21,7 @@ from pipeline.io.discover import CaseFiles, DatasetFolder
 from pipeline.io.nifti import write_nifti
 from pipeline.io.store import array_hash
 from pipeline.models.checkpoint import Model, load_model
-from pipeline.models.segment import use_all_cores
+from pipeline.models.device import choose_device, use_all_cores
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +51,10 @@ def open_model(file: Path, config: InferConfig) -> OpenModel:
 
     Raises:
         CheckpointError: If the file is not a model.
-        MissingInputError: If a GPU is asked for that is not there.
+        UsageError: If a GPU is asked for that is not there.
     """
     use_all_cores()
-    return OpenModel(file, load_model(file, _device(config)))
+    return OpenModel(file, load_model(file, choose_device(config.device)))
 
 
 def infer(
@@ -102,15 +102,6 @@ def infer(
     write_json(out_dir / "predictions.json", predictions())
     _report(predictions(), len(kept), tracker)
     return predictions()
-
-
-def _device(config: InferConfig) -> torch.device:
-    has_gpu = torch.cuda.is_available()
-    if config.device == "cuda" and not has_gpu:
-        raise MissingInputError(
-            "no CUDA GPU is usable here", where="infer.device", fix="use --device cpu"
-        )
-    return torch.device("cuda" if has_gpu and config.device != "cpu" else "cpu")
 
 
 def _known(out_dir: Path, model: Model, config: InferConfig) -> dict[str, PredictionRecord]:

@@ -1,7 +1,5 @@
 """From a prepared image to a label map on the source grid: shared by validation and inference."""
 
-import os
-
 import numpy as np
 import torch
 from jaxtyping import Float, UInt
@@ -9,15 +7,8 @@ from torch import nn
 
 from pipeline.artifacts import Plan
 from pipeline.core.geometry import Shape3
-from pipeline.core.parallel import available_cores
 from pipeline.models.window import WindowSettings, sliding_window_logits
 from pipeline.transforms.restore import restore_labels
-
-
-def use_all_cores() -> None:
-    """Let torch compute on every core of this process, unless OMP_NUM_THREADS says otherwise."""
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(available_cores())
 
 
 def window_settings(plan: Plan, *, overlap: float, batch_size: int | None = None) -> WindowSettings:

@@ -23,7 +23,8 @@ from pipeline.artifacts import (
 from pipeline.core.errors import DataError, UsageError
 from pipeline.core.workspace import Workspace
 from pipeline.models.checkpoint import load_state
-from pipeline.train.config import DeviceName, TrainConfig
+from pipeline.models.device import choose_device
+from pipeline.train.config import TrainConfig
 from pipeline.train.plan import make_plan
 
 logger = logging.getLogger(__name__)
@@ -138,22 +139,6 @@ def refuse_errors(findings: Findings) -> None:
 def _finding_line(finding: Finding) -> str:
     case = f"{finding.case_id}: " if finding.case_id else ""
     return f"{finding.check_id} {case}{finding.message}"
-
-
-def choose_device(name: DeviceName) -> torch.device:
-    """Resolve "auto"; refuse a GPU that is not there.
-
-    Raises:
-        UsageError: If "cuda" is asked for and no usable GPU exists.
-    """
-    has_gpu = torch.cuda.is_available()
-    if name == "cuda" and not has_gpu:
-        raise UsageError(
-            "no CUDA GPU is usable here",
-            where="train.device",
-            fix="use --set train.device=cpu, or install a CUDA build of torch",
-        )
-    return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
 
 
 def _fold_ids(splits: Splits, fold: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

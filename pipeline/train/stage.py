@@ -20,8 +20,8 @@ from pipeline.core.workspace import TRACKING_PARENT, Workspace, write_json, writ
 from pipeline.metrics.aggregate import summarize
 from pipeline.metrics.scores import CaseScores, write_scores_csv
 from pipeline.models.checkpoint import load_model
+from pipeline.models.device import use_all_cores
 from pipeline.models.networks import count_parameters
-from pipeline.models.segment import use_all_cores
 from pipeline.train.data import BatchSource
 from pipeline.train.learner import Learner
 from pipeline.train.loop import run_loop

@@ -1,0 +1,39 @@
+"""Where torch computes."""
+
+import os
+from typing import Literal
+
+import torch
+
+from pipeline.core.errors import UsageError
+from pipeline.core.parallel import available_cores
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+
+def choose_device(name: DeviceName) -> torch.device:
+    """Resolve "auto"; refuse a GPU that is not there.
+
+    Args:
+        name: What the user asked for; "auto" takes a GPU when there is one.
+
+    Returns:
+        The device.
+
+    Raises:
+        UsageError: If "cuda" is asked for and no usable GPU exists.
+    """
+    has_gpu = torch.cuda.is_available()
+    if name == "cuda" and not has_gpu:
+        raise UsageError(
+            "no CUDA GPU is usable here",
+            where="device",
+            fix="use --device cpu, or install a CUDA build of torch",
+        )
+    return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
+
+
+def use_all_cores() -> None:
+    """Let torch compute on every core of this process, unless OMP_NUM_THREADS says otherwise."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(available_cores())
