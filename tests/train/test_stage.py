@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -316,27 +317,29 @@ def overrides(**values: object) -> list[str]:
     return [part for key, value in values.items() for part in ("--set", f"train.{key}={value}")]
 
 
+def kill_after_a_checkpoint(command: list[str], last_file: Path, wait_s: float) -> None:
+    """Start a training, let it write a checkpoint, and kill it a moment later."""
+    before = last_file.stat().st_mtime_ns if last_file.is_file() else 0
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not last_file.is_file() or last_file.stat().st_mtime_ns == before:
+        assert process.poll() is None, "the training ended before it could be killed"
+        time.sleep(0.02)
+    time.sleep(wait_s)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+
 @pytest.mark.slow
 def test_random_sigkills_end_with_the_weights_of_an_undisturbed_run(workspace):
     settings = overrides(
-        steps=150, n_validations=10, device="cpu", patch_size="[16,16,16]", checkpoint_minutes=0.01
+        steps=500, n_validations=20, device="cpu", patch_size="[16,16,16]", checkpoint_minutes=0.01
     )
     command = [*COMMAND, "--work", str(workspace.root), *settings]
+    last_file = workspace.fold_dir("0") / "last.pt"
     rng = np.random.default_rng(7)
-    n_killed = 0
-    while True:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            # Past the imports of torch and monai, somewhere in the steps.
-            process.wait(timeout=float(rng.uniform(8, 20)) if n_killed < 4 else None)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            n_killed += 1
-            continue
-        break
-    assert process.returncode == 0
-    assert n_killed >= 1
+    for _ in range(4):
+        kill_after_a_checkpoint(command, last_file, float(rng.uniform(0, 1.0)))
+    subprocess.run(command, check=True, capture_output=True)
     killed = weights(workspace)
     workspace.fold_dir("0").rename(workspace.root / "put_aside")
     subprocess.run(command, check=True, capture_output=True)
@@ -345,12 +348,17 @@ def test_random_sigkills_end_with_the_weights_of_an_undisturbed_run(workspace):
 
 @pytest.mark.slow
 def test_ctrl_c_saves_says_how_to_resume_and_exits_130(workspace):
-    command = [*COMMAND, "--work", str(workspace.root), *overrides(steps=100_000, device="cpu")]
+    command = [
+        *COMMAND,
+        "--work",
+        str(workspace.root),
+        *overrides(steps=100_000, device="cpu", checkpoint_minutes=0.01),
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    last = workspace.fold_dir("0") / "plan.json"
-    while not last.is_file():
-        time.sleep(0.1)
-    time.sleep(8)
+    last_file = workspace.fold_dir("0") / "last.pt"
+    while not last_file.is_file():
+        assert process.poll() is None, "the training ended before it could be interrupted"
+        time.sleep(0.05)
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
