@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from pipeline.infer.predict import on_native_grid, predict_ras
 from pipeline.io.channels import load_image
 from pipeline.io.discover import CaseFiles, DatasetFolder
 from pipeline.io.nifti import write_nifti
+from pipeline.io.pairing import stamp_file
 from pipeline.io.store import array_hash
 from pipeline.models.checkpoint import Model, load_model
 from pipeline.models.device import choose_device, use_all_cores
@@ -124,23 +124,13 @@ def _known(out_dir: Path, model: Model, config: InferConfig) -> dict[str, Predic
 def _still_valid(
     record: PredictionRecord | None, case: CaseFiles, folder: DatasetFolder, out_dir: Path
 ) -> PredictionRecord | None:
-    if record is None or record.file is None or record.sources != _stamps(case.images, folder):
+    if record is None or record.file is None or record.sources != _stamps(case, folder):
         return None
     return record if (out_dir / "predictions" / record.file).is_file() else None
 
 
-def _stamps(files: Sequence[Path], folder: DatasetFolder) -> tuple[SourceStamp, ...]:
-    stamps = []
-    for file in files:
-        status = file.stat()
-        stamps.append(
-            SourceStamp(
-                file=file.relative_to(folder.root).as_posix(),
-                n_bytes=status.st_size,
-                modified_ns=status.st_mtime_ns,
-            )
-        )
-    return tuple(stamps)
+def _stamps(case: CaseFiles, folder: DatasetFolder) -> tuple[SourceStamp, ...]:
+    return tuple(stamp_file(file, folder.root) for file in case.images)
 
 
 def _predict(
@@ -148,7 +138,7 @@ def _predict(
 ) -> PredictionRecord:
     started_s = time.monotonic()
     # Taken first: a file that is replaced meanwhile will be predicted again.
-    sources = _stamps(case.images, folder)
+    sources = _stamps(case, folder)
     name = f"{case.case_id}.nii.gz"
     try:
         image = load_image(case.images, root=folder.root)

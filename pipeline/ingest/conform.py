@@ -10,7 +10,7 @@ from pipeline.core.volume import Volume, to_ras
 from pipeline.io.channels import join_channels
 from pipeline.io.discover import CaseFiles
 from pipeline.io.load import Role, load_volume
-from pipeline.io.pairing import relative_name
+from pipeline.io.pairing import relative_name, stamp_file
 from pipeline.io.store import write_array
 
 _Loaded = tuple[FileFacts, Volume]
@@ -74,16 +74,7 @@ def conform_case(files: CaseFiles, *, root: Path, store_dir: Path, work_root: Pa
 def source_stamps(files: CaseFiles, root: Path) -> tuple[SourceStamp, ...]:
     """Size and time of change of every file of a case; -1 for a file that cannot be seen."""
     labels = (files.label,) if files.label is not None else ()
-    return tuple(_stamp(file, root) for file in (*files.images, *labels))
-
-
-def _stamp(file: Path, root: Path) -> SourceStamp:
-    name = relative_name(file, root)
-    try:
-        status = file.stat()
-    except OSError:  # a link to nowhere; reading it reports the problem
-        return SourceStamp(file=name, n_bytes=-1, modified_ns=-1)
-    return SourceStamp(file=name, n_bytes=status.st_size, modified_ns=status.st_mtime_ns)
+    return tuple(stamp_file(file, root) for file in (*files.images, *labels))
 
 
 def _load(file: Path, root: Path, role: Role, problems: list[Problem]) -> _Loaded | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.artifacts import Problem
+from pipeline.artifacts import Problem, SourceStamp
 from pipeline.io.load import strip_suffix
 
 # nnU-Net writes the channel number as four digits at the end of the name.
@@ -194,3 +194,21 @@ def _without_partner(file: Path, missing: str, key: str, root: Path) -> Problem:
 def relative_name(file: Path, root: Path) -> str:
     """A path as the manifest names it: relative to the dataset folder, with forward slashes."""
     return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.as_posix()
+
+
+def stamp_file(file: Path, root: Path) -> SourceStamp:
+    """What tells later whether a source file has changed; -1 for a file that cannot be seen.
+
+    Args:
+        file: The source file.
+        root: Dataset folder that the stamped name is relative to.
+
+    Returns:
+        Name, size and time of the last change.
+    """
+    name = relative_name(file, root)
+    try:
+        status = file.stat()
+    except OSError:  # a link to nowhere; reading it reports the problem
+        return SourceStamp(file=name, n_bytes=-1, modified_ns=-1)
+    return SourceStamp(file=name, n_bytes=status.st_size, modified_ns=status.st_mtime_ns)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.io.pairing import pair_files, split_channel, strip_role
+from pipeline.artifacts import SourceStamp
+from pipeline.io.pairing import pair_files, split_channel, stamp_file, strip_role
 
 ROOT = Path("/data")
 
@@ -109,3 +110,11 @@ def test_parts_of_names():
     assert strip_role("seg") == "seg"
     assert strip_role("img_7_seg") == "7"
     assert strip_role("gt-4") == "4"
+
+
+def test_a_link_to_nowhere_is_stamped_as_unseen(tmp_path):
+    link = tmp_path / "case.nii.gz"
+    link.symlink_to(tmp_path / "gone.nii.gz")
+    assert stamp_file(link, tmp_path) == SourceStamp(file="case.nii.gz", n_bytes=-1, modified_ns=-1)
+    (tmp_path / "gone.nii.gz").write_bytes(b"here now")
+    assert stamp_file(link, tmp_path).n_bytes == 8
