@@ -4,6 +4,11 @@ from pathlib import Path
 
 from pydantic import Field
 
+from pipeline.audit.limits.anatomy import AnatomyLimits
+from pipeline.audit.limits.codes import CodeLimits
+from pipeline.audit.limits.cohort import CohortLimits
+from pipeline.audit.limits.grids import GridLimits
+from pipeline.audit.limits.images import ImageLimits
 from pipeline.core.config import StrictModel
 
 # The seed nnU-Net uses, so that published per-fold numbers compare.
@@ -75,6 +80,21 @@ class AuditConfig(StrictModel):
     )
     imbalance_strong: float = Field(
         default=10_000.0, gt=1, description="background voxels per class voxel for a stern warning"
+    )
+    images: ImageLimits = Field(
+        default_factory=ImageLimits, description="thresholds on image values and file readers"
+    )
+    grids: GridLimits = Field(
+        default_factory=GridLimits, description="thresholds on grids and label alignment"
+    )
+    codes: CodeLimits = Field(
+        default_factory=CodeLimits, description="thresholds on what label values betray"
+    )
+    anatomy: AnatomyLimits = Field(
+        default_factory=AnatomyLimits, description="thresholds on sizes, pieces and places"
+    )
+    cohort: CohortLimits = Field(
+        default_factory=CohortLimits, description="thresholds on leakage, drift and outliers"
     )
     n_folds: int = Field(default=5, ge=2, description="cross-validation folds")
     fold_seed: int = Field(default=NNUNET_SPLIT_SEED, ge=0, description="seed of the folds")

@@ -1,23 +1,22 @@
 """From one case to its row: run every check once, remember the result by content."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import xxhash
 from pydantic import ValidationError
 
 from pipeline.artifacts import CaseRecord, Finding, Task
-from pipeline.audit.checks import encoding, files, geometry
+from pipeline.audit.checks import anatomy, codes, encoding, files, geometry, grids, images
+from pipeline.audit.checks.types import CaseCheck
 from pipeline.audit.config import AuditConfig
 from pipeline.audit.fingerprint import fingerprint_case
+from pipeline.audit.measure.case import measure_case
 from pipeline.audit.view import CaseRow, CaseView, count_label_values
 from pipeline.core.workspace import write_json
 from pipeline.io.store import open_array
 
-Check = Callable[[CaseView, AuditConfig], list[Finding]]
-
-CASE_CHECKS: tuple[Check, ...] = (
+CASE_CHECKS: tuple[CaseCheck, ...] = (
     files.check_problems,
     files.check_trailing_bytes,
     files.check_dimensions,
@@ -38,10 +37,14 @@ CASE_CHECKS: tuple[Check, ...] = (
     encoding.check_image_like,
     encoding.check_empty,
     encoding.check_foreground_share,
+    *images.CASE_CHECKS,
+    *grids.CASE_CHECKS,
+    *codes.CASE_CHECKS,
+    *anatomy.CASE_CHECKS,
 )
 
 # Raise this when a check changes its result, so that old rows are not used again.
-ROW_VERSION = 1
+ROW_VERSION = 2
 # A label with more distinct values is no label; the row need not list them.
 _MAX_ROW_VALUES = 1_000
 # Checks after which a case cannot be put into a network at all.
@@ -58,11 +61,13 @@ class RowWork:
         task: Channels and classes.
         config: Thresholds.
         work_root: Work folder; rows are kept in its `audit/rows`.
+        dataset_root: The dataset folder.
     """
 
     task: Task
     config: AuditConfig
     work_root: Path
+    dataset_root: Path | None = None
 
     @property
     def rows_dir(self) -> Path:
@@ -87,18 +92,22 @@ class RowWork:
         try:
             return CaseRow.model_validate_json(file.read_bytes())
         except (OSError, ValidationError):
-            row = make_row(open_view(record, self.task, self.work_root), self.config)
+            view = open_view(record, self.task, self.work_root, self.dataset_root)
+            row = make_row(view, self.config)
             write_json(file, row)
             return row
 
 
-def open_view(record: CaseRecord, task: Task, work_root: Path) -> CaseView:
+def open_view(
+    record: CaseRecord, task: Task, work_root: Path, dataset_root: Path | None = None
+) -> CaseView:
     """Map the arrays of a case into memory and count its label values.
 
     Args:
         record: The case.
         task: Channels and classes.
         work_root: Folder the stored paths are relative to.
+        dataset_root: The dataset folder, for the second reading of the source files.
 
     Returns:
         What the checks see; arrays that were not stored are None.
@@ -109,11 +118,11 @@ def open_view(record: CaseRecord, task: Task, work_root: Path) -> CaseView:
     image = open_array(work_root, record.image) if record.image is not None else None
     label = open_array(work_root, record.label) if record.label is not None else None
     values = count_label_values(label) if label is not None else None
-    return CaseView(record, task, image, label, values)
+    return CaseView(record, task, image, label, values, dataset_root=dataset_root)
 
 
 def make_row(view: CaseView, config: AuditConfig) -> CaseRow:
-    """Run every check on one case and describe it.
+    """Measure one case, run every check on it and describe it.
 
     Args:
         view: The case.
@@ -122,6 +131,7 @@ def make_row(view: CaseView, config: AuditConfig) -> CaseRow:
     Returns:
         Findings, and the fingerprint if the case can be used.
     """
+    view = replace(view, measures=measure_case(view, config))
     findings = tuple(finding for check in CASE_CHECKS for finding in check(view, config))
     values = view.values
     is_counted = values is not None and values.values.size <= _MAX_ROW_VALUES
@@ -138,6 +148,7 @@ def make_row(view: CaseView, config: AuditConfig) -> CaseRow:
         label_values=tuple(int(v) for v in values.values)
         if values is not None and is_counted
         else (),
+        measures=view.measures,
     )
 
 

@@ -10,8 +10,9 @@ from pipeline.artifacts import (
     Splits,
     read_artifact,
 )
+from pipeline.audit.checks import anatomy, codes, cohort, grids, statistics
 from pipeline.audit.checks import dataset as dataset_checks
-from pipeline.audit.checks import statistics
+from pipeline.audit.checks.types import DatasetCheck
 from pipeline.audit.config import AuditConfig
 from pipeline.audit.report import ReportInput, render_report
 from pipeline.audit.rows import RowWork, forget_rows
@@ -52,11 +53,12 @@ def audit(config: AuditConfig, workspace: Workspace, tracker: Tracker) -> Findin
     manifest = read_artifact(workspace.dataset_file, DatasetManifest, made_by="ingest")
     _check_class_names(config, manifest)
     groups = find_groups([c.case_id for c in manifest.cases], config.groups)
-    dataset = DatasetView(manifest, _make_rows(manifest, config, workspace))
-    fingerprint = Fingerprint(cases=tuple(r.fingerprint for r in dataset.rows if r.fingerprint))
+    rows = _make_rows(manifest, config, workspace)
+    fingerprint = Fingerprint(cases=tuple(r.fingerprint for r in rows if r.fingerprint))
     splits = _make_splits(tuple(c.case_id for c in fingerprint.cases), groups, config)
+    dataset = DatasetView(manifest, rows, splits)
     found = [f for row in dataset.rows for f in row.findings]
-    found += check_dataset(dataset, splits, config)
+    found += check_dataset(dataset, config)
     marked, unused = apply_waivers(found, config.waivers)
     findings = Findings(
         verdict=judge(marked),
@@ -74,34 +76,36 @@ def audit(config: AuditConfig, workspace: Workspace, tracker: Tracker) -> Findin
     return findings
 
 
-def check_dataset(dataset: DatasetView, splits: Splits, config: AuditConfig) -> list[Finding]:
+DATASET_CHECKS: tuple[DatasetCheck, ...] = (
+    dataset_checks.check_unpaired,
+    dataset_checks.check_label_types,
+    dataset_checks.check_orientations,
+    dataset_checks.check_mixed_coding,
+    dataset_checks.check_absent_classes,
+    dataset_checks.check_value_gaps,
+    dataset_checks.check_many_empty,
+    dataset_checks.check_repeated_labels,
+    dataset_checks.check_duplicates,
+    dataset_checks.check_usable,
+    statistics.check_imbalance,
+    *grids.DATASET_CHECKS,
+    *codes.DATASET_CHECKS,
+    *anatomy.DATASET_CHECKS,
+    *cohort.DATASET_CHECKS,
+)
+
+
+def check_dataset(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
     """Run the checks that need all cases.
 
     Args:
-        dataset: All cases with their rows.
-        splits: Folds; they hold the usable cases.
+        dataset: All cases with their rows and folds.
         config: Thresholds.
 
     Returns:
         The findings.
     """
-    checks = (
-        dataset_checks.check_unpaired,
-        dataset_checks.check_label_types,
-        dataset_checks.check_orientations,
-        dataset_checks.check_mixed_coding,
-        dataset_checks.check_absent_classes,
-        dataset_checks.check_value_gaps,
-        dataset_checks.check_many_empty,
-        dataset_checks.check_repeated_labels,
-        statistics.check_imbalance,
-    )
-    usable = tuple(row.case_id for row in dataset.rows if row.fingerprint)
-    return [
-        *(finding for check in checks for finding in check(dataset, config)),
-        *dataset_checks.check_duplicates(dataset, splits),
-        *dataset_checks.check_usable(usable, dataset),
-    ]
+    return [finding for check in DATASET_CHECKS for finding in check(dataset, config)]
 
 
 def _check_class_names(config: AuditConfig, manifest: DatasetManifest) -> None:
@@ -117,7 +121,7 @@ def _check_class_names(config: AuditConfig, manifest: DatasetManifest) -> None:
 def _make_rows(
     manifest: DatasetManifest, config: AuditConfig, workspace: Workspace
 ) -> tuple[CaseRow, ...]:
-    work = RowWork(manifest.task, config, workspace.root)
+    work = RowWork(manifest.task, config, workspace.root, manifest.root)
     n_bytes = sum(facts.n_bytes for case in manifest.cases for facts in case.image_files)
     n_jobs = config.n_jobs
     if n_jobs is None:

@@ -1,11 +1,12 @@
 """What a check sees of one case: its record, its voxels, and its label values counted once."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Integer, Real
+from jaxtyping import Bool, Int32, Integer, Real
 from pydantic import Field
 
 from pipeline.artifacts import (
@@ -14,9 +15,11 @@ from pipeline.artifacts import (
     DatasetManifest,
     FileFacts,
     Finding,
+    Splits,
     StoredArray,
     Task,
 )
+from pipeline.audit.measures import CaseMeasures
 from pipeline.core.config import StrictModel
 
 Role = Literal["image", "label"]
@@ -29,6 +32,9 @@ _OtherLabelArray = Real[np.ndarray, "li lj lk"] | Bool[np.ndarray, "li lj lk"]
 _CHUNK_VOXELS = 1 << 20
 # Up to this range a histogram is quicker than sorting.
 _MAX_HISTOGRAM = 1 << 16
+# More values than this, or values this far from integers, are no label map.
+MAX_MAP_VALUES = 1_000
+MAX_FRACTION = 0.1
 # Float labels beyond this are no labels; the bound only keeps the cast to integers defined.
 _MAX_INTEGER = float(1 << 53)
 
@@ -64,6 +70,8 @@ class CaseView:
         image: Shape (channel, i, j, k), axes running to R, A, S.
         label: Shape (i, j, k), values as in the file.
         values: Distinct values of the label.
+        measures: What was measured of image and label, before the checks run.
+        dataset_root: The dataset folder, for what only the source file tells; None if unknown.
     """
 
     record: CaseRecord
@@ -71,6 +79,8 @@ class CaseView:
     image: ImageArray | None = None
     label: _OtherLabelArray | None = None
     values: LabelValues | None = None
+    measures: CaseMeasures = field(default_factory=CaseMeasures)
+    dataset_root: Path | None = None
 
     @property
     def case_id(self) -> str:
@@ -103,6 +113,7 @@ class CaseRow(StrictModel):
     n_voxels: int = Field(description="voxels of the label; 0 if it cannot be interpreted")
     n_class_voxels: tuple[int, ...] = Field(description="per foreground class, task order")
     label_values: tuple[int, ...] = Field(description="distinct values as in the file")
+    measures: CaseMeasures = Field(default_factory=CaseMeasures)
 
 
 @dataclass(frozen=True)
@@ -112,10 +123,12 @@ class DatasetView:
     Args:
         manifest: What ingest found.
         rows: One per case, in the order of the manifest.
+        splits: The folds over the usable cases; empty if there are too few.
     """
 
     manifest: DatasetManifest
     rows: tuple[CaseRow, ...]
+    splits: Splits = field(default_factory=lambda: Splits(method="none", seed=0, folds=()))
 
 
 def count_label_values(label: LabelArray) -> LabelValues:
@@ -177,3 +190,30 @@ def foreground_values(task: Task) -> tuple[int, ...]:
 def spatial_shape(stored: StoredArray) -> tuple[int, ...]:
     """Number of voxels along i, j, k of a stored array."""
     return stored.shape[-3:]
+
+
+def index_map(view: CaseView) -> Int32[np.ndarray, "i j k"] | None:
+    """Class index per voxel: 0 background, -1 a value that no class declares.
+
+    Args:
+        view: The case.
+
+    Returns:
+        The map; None if there is no label, or it holds an image or fractions instead of classes.
+    """
+    if view.label is None or view.values is None or not view.values.values.size:
+        return None
+    if view.values.values.size > MAX_MAP_VALUES or view.values.max_fraction_part > MAX_FRACTION:
+        return None
+    table = dict.fromkeys(view.task.background_values, 0)
+    table |= {value: c.index for c in view.task.classes for value in c.source_values}
+    indices = np.array([table.get(int(v), -1) for v in view.values.values], dtype=np.int32)
+    label = np.rint(np.nan_to_num(view.label)) if view.label.dtype.kind == "f" else view.label
+    low = int(view.values.values[0])
+    if int(view.values.values[-1]) - low < _MAX_HISTOGRAM:
+        lookup = np.full(int(view.values.values[-1]) - low + 1, -1, dtype=np.int32)
+        lookup[view.values.values - low] = indices
+        return np.take(lookup, label.astype(np.int64) - low, mode="clip")
+    return indices[
+        np.searchsorted(view.values.values, label.astype(np.int64)).clip(max=len(indices) - 1)
+    ]

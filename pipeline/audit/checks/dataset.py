@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from pipeline.artifacts import CaseRecord, Finding, Splits
+from pipeline.artifacts import CaseRecord, Finding
 from pipeline.audit.checks.files import finding_of_problem
 from pipeline.audit.config import AuditConfig
 from pipeline.audit.view import DatasetView
@@ -160,13 +160,9 @@ def check_value_gaps(dataset: DatasetView, config: AuditConfig) -> list[Finding]
     ]
 
 
-def check_duplicates(dataset: DatasetView, splits: Splits) -> list[Finding]:
-    """D01: one image under two ids; an error if one copy would validate the other.
-
-    Args:
-        dataset: All cases.
-        splits: Folds, to tell whether the copies are kept apart.
-    """
+def check_duplicates(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
+    """D01: one image under two ids; an error if one copy would validate the other."""
+    folds_of = {i: n for n, fold in enumerate(dataset.splits.folds) for i in fold.validation}
     by_content: dict[str, list[CaseRecord]] = defaultdict(list)
     for record in dataset.manifest.cases:
         if record.image is not None:
@@ -177,7 +173,7 @@ def check_duplicates(dataset: DatasetView, splits: Splits) -> list[Finding]:
             continue
         ids = [record.case_id for record in records]
         labels = {record.label.content_hash for record in records if record.label is not None}
-        folds = {n for n, fold in enumerate(splits.folds) for i in ids if i in fold.validation}
+        folds = {folds_of[i] for i in ids if i in folds_of}
         is_leak = len(folds) > 1
         message = f"{_names(ids)} hold the same image, voxel for voxel"
         message += ", but different labels" if len(labels) > 1 else ""
@@ -225,13 +221,9 @@ def check_repeated_labels(dataset: DatasetView, config: AuditConfig) -> list[Fin
     return findings
 
 
-def check_usable(usable: tuple[str, ...], dataset: DatasetView) -> list[Finding]:
-    """D05: too few usable cases to hold any out.
-
-    Args:
-        usable: Ids of the cases that can be trained on.
-        dataset: All cases.
-    """
+def check_usable(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
+    """D05: too few usable cases to hold any out."""
+    usable = [row.case_id for row in dataset.rows if row.fingerprint]
     if len(usable) >= 2:
         return []
     return [

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from audit_builders import TASK, dataset, image_of, label_of, record, row, task_of
 
-from pipeline.artifacts import Fold, Problem, Splits
+from pipeline.artifacts import CaseFingerprint, Fold, Problem, Splits
 from pipeline.audit.checks import dataset as checks
 from pipeline.audit.config import AuditConfig
 
@@ -98,10 +100,12 @@ def test_duplicates_are_an_error_only_across_folds():
         record(label, "c", image=image_of(label.shape, seed=2)),
     ]
     view = dataset([], cases)
-    across = checks.check_duplicates(view, splits_of(("a",), ("b", "c")))
+    apart = replace(view, splits=splits_of(("a",), ("b", "c")))
+    across = checks.check_duplicates(apart, CONFIG)
     assert found(across) == [("D01", "error")]
     assert "a, b" in across[0].message
-    within = checks.check_duplicates(view, splits_of(("a", "b"), ("c",)))
+    together = replace(view, splits=splits_of(("a", "b"), ("c",)))
+    within = checks.check_duplicates(together, CONFIG)
     assert found(within) == [("D01", "warning")]
 
 
@@ -109,7 +113,7 @@ def test_duplicates_with_other_labels_say_so():
     label = label_of()
     image = image_of(label.shape)
     cases = [record(label, "a", image=image), record(np.flip(label).copy(), "b", image=image)]
-    (finding,) = checks.check_duplicates(dataset([], cases), splits_of())
+    (finding,) = checks.check_duplicates(dataset([], cases), CONFIG)
     assert "different labels" in finding.message
 
 
@@ -125,6 +129,15 @@ def test_one_label_for_two_images_unless_it_is_empty():
 
 
 def test_one_usable_case_is_not_enough():
-    assert found(checks.check_usable(("a",), dataset([], []))) == [("D05", "error")]
-    assert checks.check_usable(("a", "b"), dataset([], [])) == []
+    fingerprint = CaseFingerprint(
+        case_id="a",
+        shape=(8, 8, 8),
+        spacing_mm=(1.0, 1.0, 1.0),
+        foreground=(),
+        nonzero_fraction=1.0,
+        n_class_voxels=(1, 1),
+    )
+    usable = [row(i, (1, 1)).model_copy(update={"fingerprint": fingerprint}) for i in ("a", "b")]
+    assert found(checks.check_usable(dataset(usable[:1], []), CONFIG)) == [("D05", "error")]
+    assert checks.check_usable(dataset(usable, []), CONFIG) == []
     assert TASK.class_names == ("liver", "tumor")

@@ -1,0 +1,1 @@
+"""Thresholds of the checks, one file per family; together the `audit` section."""
