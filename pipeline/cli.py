@@ -143,6 +143,39 @@ def ui(
 
 
 @app.command()
+def runs(
+    work: Annotated[Path | None, typer.Option(help="Work folder or a folder of them.")] = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    *,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV for other programs.")] = False,
+) -> None:
+    """List the recorded runs: data, loss, budget, Dice, time, memory."""
+    request = _request(None, work, config, overrides, verbose=False)
+    from pipeline.runner.runs import run_runs
+
+    raise typer.Exit(run_runs(request, as_csv=as_csv))
+
+
+@app.command()
+def register(
+    work: Work = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    model: Annotated[Path | None, typer.Option(help="Model file; default: WORK's best.")] = None,
+    name: Annotated[str | None, typer.Option(help="Registered name; default: the dataset.")] = None,
+    alias: Annotated[
+        str | None, typer.Option(help="Let this alias point to it, such as champion.")
+    ] = None,
+) -> None:
+    """Register a trained model in MLflow; nothing else ever does."""
+    request = _request(None, work, config, overrides, verbose=False)
+    from pipeline.runner.runs import run_register
+
+    raise typer.Exit(run_register(request, model, name, alias))
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of experiment files."""
     _exit(lambda commands: commands.print_schema())

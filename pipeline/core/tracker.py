@@ -1,6 +1,6 @@
 """What stages may say to experiment tracking, without knowing MLflow."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -31,6 +31,11 @@ class Tracker(Protocol):
 
     def log_file(self, file: Path, *, folder: str = "", headline: bool = False) -> None:
         """Record a file. Headline files lie at the artifact root of the parent run."""
+
+    def log_table(
+        self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str | Number | None]]
+    ) -> None:
+        """Record a table, such as one row per case, on the parent run."""
 
     def log_picture(self, file: Path, *, key: str, step: int) -> None:
         """Record a PNG as one step of a picture series on the parent run."""
@@ -69,6 +74,11 @@ class NullTracker:
         """Do nothing."""
 
     def log_file(self, file: Path, *, folder: str = "", headline: bool = False) -> None:
+        """Do nothing."""
+
+    def log_table(
+        self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str | Number | None]]
+    ) -> None:
         """Do nothing."""
 
     def log_picture(self, file: Path, *, key: str, step: int) -> None:

@@ -38,6 +38,7 @@ from pipeline.runner.request import (
     remember_trained,
     with_model,
 )
+from pipeline.tracking.processes import cost_so_far
 
 logger = logging.getLogger(__name__)
 
@@ -270,7 +271,15 @@ def _log_dataset(workspace: Workspace, tracker: Tracker, context: str) -> None:
 
 def _describe(tracker: Tracker, card: ModelCard) -> None:
     """The result in words, shown on the run's page."""
-    tracker.log_metrics({"cost/training_min": card.training_minutes, "cost/n_steps": card.n_steps})
+    is_gpu = card.info.plan.device == "cuda"
+    tracker.log_metrics(
+        {
+            "cost/training_min": card.training_minutes,
+            "cost/n_steps": card.n_steps,
+            "cost/gpu_hours": card.training_minutes / 60 if is_gpu else 0.0,
+            "cost/peak_memory_mb": cost_so_far().peak_memory_mb,
+        }
+    )
     if card.validation is None or card.validation.mean_foreground_dice is None:
         text = f"Trained on all {card.info.plan.n_train_cases} cases; no cases were held out."
     else:

@@ -83,15 +83,22 @@ class Link:
         self._succeed()
         return True
 
-    def refresh_view(self) -> None:
-        """Update the columns of the runs table, if the store answers."""
+    def refresh_view(self, parent_id: str | None) -> None:
+        """Update the columns of the runs table and the links between runs, if the store answers.
+
+        Args:
+            parent_id: MLflow's id of the parent run whose stages are linked.
+        """
         if self._open is None or self._is_out:
             return
+        from pipeline.tracking.crosslinks import link_stages
         from pipeline.tracking.store import CLIENT_ERRORS
         from pipeline.tracking.view import refresh_view
 
         try:
             refresh_view(self._open[0])
+            if parent_id is not None:
+                link_stages(self._open[0], parent_id)
         except CLIENT_ERRORS as error:
             _log.debug("tracking: the runs table keeps its columns: %s", error)
 

@@ -15,6 +15,7 @@ HEARTBEAT_TAG = "voxline.heartbeat"
 PARENT_TAG = "mlflow.parentRunId"
 COLOR_TAG = "mlflow.runColor"
 DESCRIPTION_TAG = "mlflow.note.content"
+TABLES_TAG = "mlflow.loggedArtifacts"
 
 # Limits of MLflow's API, in characters.
 MAX_NAME_LENGTH = 250

@@ -27,6 +27,7 @@ class TrackingState(StrictModel):
         default_factory=dict, description="last value of each number of the parent without a step"
     )
     params: dict[str, str] = Field(default_factory=dict, description="parameters of the parent")
+    tables: dict[str, int] = Field(default_factory=dict, description="tables of the parent")
 
 
 def new_key() -> str:

@@ -33,6 +33,7 @@ from pipeline.tracking.names import (
     PIPELINE,
     PROCESS_TAG,
     STAGE_TAG,
+    TABLES_TAG,
     clean_name,
     clean_picture_key,
 )
@@ -86,6 +87,7 @@ class MlflowTracker:
         self._last_steps = dict(state.last_steps)
         self._headlines = dict(state.headlines)
         self._params = dict(state.params)
+        self._tables = dict(state.tables)
         self._is_state_saved = True
         self._has_warned_of_disk = False
         self._cost_at_start = cost_so_far()
@@ -153,6 +155,24 @@ class MlflowTracker:
         """
         run = self._parent if headline else self._child
         self._put([FileRecord(run=run, time_ms=_now_ms(), file=file.absolute(), folder=folder)])
+
+    def log_table(
+        self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str | Number | None]]
+    ) -> None:
+        """Record a table on the parent run, which the UI shows and puts beside that of others."""
+        file = self._target.folder / "tables" / f"{clean_picture_key(name).rpartition('/')[2]}.json"
+        try:
+            write_text(
+                file, json.dumps({"columns": list(columns), "data": [list(r) for r in rows]})
+            )
+        except OSError as error:
+            _log.warning("tracking: table %s is not recorded: %s", name, error)
+            return
+        self.log_file(file, headline=True)
+        self._tables[file.name] = 1
+        self._is_state_saved = False
+        listed = [{"path": path, "type": "table"} for path in self._tables]
+        self._put([self._tag(TABLES_TAG, json.dumps(listed))])
 
     def log_picture(self, file: Path, *, key: str, step: int) -> None:
         """Record a PNG as one step of a series; begin with step 0, on which the UI opens."""
@@ -236,7 +256,7 @@ class MlflowTracker:
             ]
         )
         if self._send(final=True):
-            self._link.refresh_view()
+            self._link.refresh_view(self.run_id)
             self._spool.discard()
         self._lock.release()
 
@@ -328,6 +348,7 @@ class MlflowTracker:
             "last_steps": self._last_steps,
             "headlines": self._headlines,
             "params": self._params,
+            "tables": self._tables,
         }
 
         def merge(state: TrackingState) -> TrackingState:

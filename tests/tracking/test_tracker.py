@@ -129,7 +129,7 @@ def test_description_is_what_the_ui_shows(place):
     with place.open() as tracker:
         tracker.set_tags({"description": "**Dice 0.88** on 50 cases", "long": "x" * 9000})
     tags = place.parent().data.tags
-    assert tags["mlflow.note.content"] == "**Dice 0.88** on 50 cases"
+    assert tags["mlflow.note.content"].startswith("**Dice 0.88** on 50 cases\n\n---\nStages: ")
     assert tags["long"] == "x" * 8000
 
 
@@ -162,3 +162,18 @@ def test_a_full_disk_costs_one_warning_and_no_exception(place, caplog):
         moved.rename(folder)
     assert caplog.text.count("results cannot be kept") == 1
     assert place.parent().info.status == "FINISHED"
+
+
+def test_tables_lie_on_the_parent_and_are_listed_for_the_ui(place):
+    with place.open(stage="train") as tracker:
+        tracker.log_table("fold cases", ["case_id", "dice"], [["a", 0.5], ["b", None]])
+    with place.open(stage="evaluate") as tracker:
+        tracker.log_table("test cases", ["case_id"], [["c"]])
+    run = place.parent()
+    listed = json.loads(run.data.tags["mlflow.loggedArtifacts"])
+    assert [item["path"] for item in listed] == ["fold cases.json", "test cases.json"]
+    file = place.client.download_artifacts(run.info.run_id, "fold cases.json")
+    assert json.loads(Path(file).read_text()) == {
+        "columns": ["case_id", "dice"],
+        "data": [["a", 0.5], ["b", None]],
+    }

@@ -1,0 +1,49 @@
+"""Links between the run of a pipeline and the runs of its stages, both ways, in their texts."""
+
+from mlflow.entities import Run
+
+from pipeline.tracking.names import DESCRIPTION_TAG, PARENT_TAG, STAGE_TAG
+from pipeline.tracking.store import Store
+
+# Everything after this line in a description is written here and replaced each time.
+_MARK = "\n\n---\n"
+_MAX_CHILDREN = 50
+
+
+def link_stages(store: Store, parent_id: str) -> None:
+    """Write into a parent run which stages it has, and into each of them where it belongs.
+
+    Args:
+        store: The opened store.
+        parent_id: MLflow's id of the parent run.
+    """
+    parent = store.client.get_run(parent_id)
+    children = list(
+        store.client.search_runs(
+            [store.experiment_id],
+            filter_string=f"tags.`{PARENT_TAG}` = '{parent_id}'",
+            max_results=_MAX_CHILDREN,
+            order_by=["attributes.start_time ASC"],
+        )
+    )
+    if not children:
+        return
+    stages = " · ".join(_link(store, run, run.data.tags.get(STAGE_TAG, "run")) for run in children)
+    _describe(store, parent, f"Stages: {stages}")
+    above = _link(store, parent, str(parent.info.run_name))
+    for child in children:
+        others = [c for c in children if c.info.run_id != child.info.run_id]
+        beside = " · ".join(_link(store, c, c.data.tags.get(STAGE_TAG, "run")) for c in others)
+        _describe(store, child, f"Stage of {above}" + (f"; others: {beside}" if beside else ""))
+
+
+def _link(store: Store, run: Run, text: str) -> str:
+    shown = text.replace("[", "(").replace("]", ")")
+    return f"[{shown}](#/experiments/{store.experiment_id}/runs/{run.info.run_id})"
+
+
+def _describe(store: Store, run: Run, links: str) -> None:
+    own = run.data.tags.get(DESCRIPTION_TAG, "").partition(_MARK)[0]
+    text = f"{own}{_MARK}{links}"
+    if run.data.tags.get(DESCRIPTION_TAG) != text:
+        store.client.set_tag(run.info.run_id, DESCRIPTION_TAG, text)
