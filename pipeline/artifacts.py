@@ -1,13 +1,13 @@
 """Everything one stage leaves on disk for another: frozen, versioned, plain JSON."""
 
-import json
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
-from pipeline.core.config import StrictModel, validate_config
-from pipeline.core.errors import ConfigError, MissingInputError
+from pipeline.core.artifact import Artifact as Artifact
+from pipeline.core.artifact import read_artifact as read_artifact
+from pipeline.core.config import StrictModel
 from pipeline.core.geometry import Shape3, Spacing
 from pipeline.core.task import Channel as Channel
 from pipeline.core.task import LabelClass as LabelClass
@@ -18,12 +18,6 @@ Row4 = tuple[float, float, float, float]
 Matrix4 = tuple[Row4, Row4, Row4, Row4]
 Severity = Literal["error", "warning", "info"]
 Verdict = Literal["clean", "warnings", "errors"]
-
-
-class Artifact(StrictModel):
-    """Base of the files stages exchange."""
-
-    schema_version: Literal[1] = 1
 
 
 # --- ingest ---------------------------------------------------------------------------------------
@@ -137,6 +131,31 @@ class Findings(Artifact):
     unused_waivers: tuple[str, ...] = ()
 
 
+class AdviceItem(StrictModel):
+    """One piece of advice drawn from the dataset, with the settings that follow it."""
+
+    check_id: str = Field(pattern=r"^T[0-9]{2}$", description="T01 loss, ..., T08 validation")
+    headline: str = Field(description="what to do, in one line")
+    reason: str = Field(description="why, with the numbers it rests on")
+    settings: dict[str, JsonValue] = Field(
+        default_factory=dict, description="dotted key of the configuration to its value"
+    )
+
+
+class Advice(Artifact):
+    """`advice.json`; its settings are also written as `advice.yaml`."""
+
+    items: tuple[AdviceItem, ...]
+    patch_hits: dict[str, float] = Field(
+        default_factory=dict, description="class to probability that a random patch shows it"
+    )
+
+    @property
+    def settings(self) -> dict[str, JsonValue]:
+        """Every advised value by its dotted key, such as "train.loss.kind"."""
+        return {key: value for item in self.items for key, value in item.settings.items()}
+
+
 class ChannelStatistics(StrictModel):
     """Intensities of one channel of one case inside the foreground (whole image if empty)."""
 
@@ -185,6 +204,7 @@ class Splits(Artifact):
     seed: int
     folds: tuple[Fold, ...]
     groups: dict[str, str] = Field(default_factory=dict, description="case id to patient")
+    sites: dict[str, str] = Field(default_factory=dict, description="case id to site, if known")
 
 
 # --- train ----------------------------------------------------------------------------------------
@@ -229,6 +249,9 @@ class Plan(Artifact):
     batch_size: int = Field(ge=1)
     mirror_axes: tuple[int, ...] = Field(description="axes of i j k flipped in augmentation")
     learning_rate: float = Field(gt=0, description="peak of the schedule")
+    class_weights: tuple[float, ...] | None = Field(
+        default=None, description="factors in the loss per voxel, background first; None for 1"
+    )
     n_train_cases: int
     median_shape: Shape3 = Field(description="at target spacing, voxels")
     device: Literal["cpu", "cuda"]
@@ -285,6 +308,17 @@ class Interval(StrictModel):
     ci95: tuple[float, float] | None = Field(description="of the mean; None below 3 values")
     n: int = Field(description="cases with a value")
     n_undefined: int
+    t95: tuple[float, float] | None = Field(
+        default=None, description="Student t interval beside ci95, for fewer than 20 patients"
+    )
+    n_patients: int | None = Field(
+        default=None, description="patients with a value; None where every case is one"
+    )
+
+    @property
+    def is_small(self) -> bool:
+        """Fewer than 10 patients: look at the single values, an interval says little."""
+        return (self.n if self.n_patients is None else self.n_patients) < 10
 
 
 class ClassSummary(StrictModel):
@@ -293,8 +327,16 @@ class ClassSummary(StrictModel):
     dice: Interval
     iou: Interval
     volume_error_ml: Interval
-    hd95_mm: Interval | None = Field(default=None, description="not computed yet")
-    nsd: Interval | None = Field(default=None, description="not computed yet")
+    hd95_mm: Interval | None = Field(default=None, description="None where not computed")
+    nsd: Interval | None = Field(default=None, description="None where not computed")
+    assd_mm: Interval | None = Field(default=None, description="None where not computed")
+    hd95_penalized_mm: Interval | None = Field(
+        default=None, description="image diagonal where missed or hallucinated"
+    )
+    precision: Interval | None = None
+    recall: Interval | None = None
+    volume_error_percent: Interval | None = None
+    lesion_f1: Interval | None = Field(default=None, description="None where not computed")
     n_missed: int = Field(description="in the reference, not predicted at all")
     n_hallucinated: int = Field(description="predicted, not in the reference")
     n_absent: int = Field(description="in neither")
@@ -328,43 +370,3 @@ class ModelCard(Artifact):
     n_steps: int
     training_minutes: float
     validation: Summary | None
-
-
-# --- reading and writing --------------------------------------------------------------------------
-
-A = TypeVar("A", bound=Artifact)
-
-
-def read_artifact(file: Path, model: type[A], *, made_by: str) -> A:
-    """Read one of the files above.
-
-    Args:
-        file: The JSON file.
-        model: What it must hold.
-        made_by: Stage that writes it, for the error message.
-
-    Returns:
-        The validated artifact.
-
-    Raises:
-        MissingInputError: If the file does not exist, is damaged or is of another version.
-    """
-    fix = f"run 'voxline {made_by}' again"
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        first = "with --data FOLDER " if made_by == "ingest" else ""
-        fix = f"run 'voxline {made_by}' {first}first"
-        raise MissingInputError(f"{file.name} is not there", where=str(file), fix=fix) from None
-    except (OSError, ValueError) as error:
-        raise MissingInputError(
-            f"{file.name} cannot be read: {error}", where=str(file), fix=fix
-        ) from None
-    if not isinstance(content, dict):
-        raise MissingInputError(f"{file.name} holds no object", where=str(file), fix=fix)
-    try:
-        return validate_config(model, content, str(file))
-    except ConfigError as error:
-        raise MissingInputError(
-            f"{file.name} is not valid: {error.what}", where=str(file), fix=fix
-        ) from None

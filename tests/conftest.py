@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before torch or BLAS start: two test workers share two cores.
@@ -42,3 +43,21 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"the real volumes are not at {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture
+def voxline(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in a folder of its own; returns exit status, stdout and stderr."""
+    from pipeline.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["voxline", *map(str, args)])
+        with pytest.raises(SystemExit) as raised:
+            main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return int(raised.value.code or 0), out, err
+
+    return run

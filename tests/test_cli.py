@@ -20,22 +20,6 @@ QUICK = [
 ]
 
 
-@pytest.fixture
-def voxline(monkeypatch, capsys, tmp_path):
-    """Run a command in a folder of its own; returns exit status, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["voxline", *map(str, args)])
-        with pytest.raises(SystemExit) as raised:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return int(raised.value.code or 0), out, err
-
-    return run
-
-
 def test_ingest_audit_train_evaluate_in_one_go(voxline, tmp_path):
     data = write_dataset(tmp_path / "phantom", 5, 0)
     status, out, err = voxline("train", "--data", data, *QUICK)

@@ -1,22 +1,31 @@
 """From scores of cases to numbers about a data set, with their uncertainty and their counts."""
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float64
-from scipy import stats
 
 from pipeline.artifacts import ClassSummary, Interval, Summary
 from pipeline.core.seeds import generator_for
-from pipeline.metrics.overlap import OverlapScores
+from pipeline.metrics.bootstrap import (
+    MAX_PATIENTS_FOR_T,
+    Resamples,
+    draw_resamples,
+    group_sums,
+    mean_interval,
+    t_interval,
+)
 from pipeline.metrics.policy import POLICIES, EmptyPolicy, policy_named
 from pipeline.metrics.scores import CaseScores
+from pipeline.metrics.values import MetricName, metric_value
 
-# Below this number of values an interval would only pretend to know something.
+# Below this number of patients an interval would only pretend to know something.
 MIN_CASES_FOR_INTERVAL = 3
-# Bounds the memory of the resampling: 2**22 float64 are 32 MB.
-BOOTSTRAP_BATCH_VALUES = 2**22
+# Shown only where at least one case has them.
+OPTIONAL_METRICS: tuple[MetricName, ...] = (
+    *("hd95_mm", "nsd", "assd_mm", "hd95_penalized_mm"),
+    *("precision", "recall", "volume_error_percent", "lesion_f1"),
+)
 
 
 def summarize(
@@ -26,6 +35,7 @@ def summarize(
     policy: str = "strict",
     n_bootstrap: int = 10_000,
     seed: int = 0,
+    groups: Mapping[str, str] | None = None,
 ) -> Summary:
     """Average scores over cases, per class and over all classes.
 
@@ -35,6 +45,8 @@ def summarize(
         policy: Empty-mask policy of the class averages, see metrics/policy.py.
         n_bootstrap: Resamples for the confidence intervals; 0 for none.
         seed: Makes the intervals reproducible.
+        groups: Case id to patient; intervals resample patients with all their cases. A case that
+            is not named, and every case without it, is a patient of its own.
 
     Returns:
         The summary, with the foreground mean under every policy.
@@ -43,14 +55,14 @@ def summarize(
         ConfigError: If there is no such policy.
     """
     chosen = policy_named(policy)
-    classes: dict[str, ClassSummary] = {}
-    for name in class_names:
-        scores = [s for case in cases if (s := case.of_class(name)) is not None]
-        classes[name] = _class_summary(scores, chosen, n_bootstrap, seed)
+    # One set of draws for all classes and metrics: their intervals stay comparable.
+    resamples = draw_resamples(
+        patients_of(cases, groups), n_resamples=n_bootstrap, rng=generator_for(seed, "bootstrap")
+    )
     return Summary(
         policy=chosen.name,
         n_cases=len(cases),
-        classes=classes,
+        classes={name: _class_summary(cases, name, chosen, resamples) for name in class_names},
         mean_foreground_dice=mean_foreground_dice(cases, class_names, chosen),
         mean_foreground_dice_policies={
             p.name: mean_foreground_dice(cases, class_names, p) for p in POLICIES
@@ -58,30 +70,37 @@ def summarize(
     )
 
 
+def patients_of(cases: Sequence[CaseScores], groups: Mapping[str, str] | None) -> list[str]:
+    """Name the patient of every case; a case that is not named is a patient of its own."""
+    # The prefixes keep a case from joining the patient that happens to carry its id.
+    known = groups or {}
+    return [
+        f"patient {known[c.case_id]}" if c.case_id in known else f"case {c.case_id}" for c in cases
+    ]
+
+
 def interval(
-    values: Sequence[float | None], *, n_bootstrap: int, rng: np.random.Generator
+    values: Sequence[float | None],
+    *,
+    n_bootstrap: int,
+    rng: np.random.Generator,
+    groups: Sequence[str] | None = None,
 ) -> Interval:
     """Describe a list of scores: mean, median, 95 % interval of the mean, and counts.
 
     Args:
         values: Scores; None are counted as undefined.
-        n_bootstrap: Resamples of cases; 0 gives no interval.
+        n_bootstrap: Resamples of patients; 0 gives no bootstrap interval.
         rng: Random numbers for the resampling.
+        groups: Patient of every value; None if every value is a patient.
 
     Returns:
         The description; mean and median are None if no value is defined.
     """
-    defined = np.array([v for v in values if v is not None], dtype=np.float64)
-    n_undefined = len(values) - defined.size
-    if not defined.size:
-        return Interval(mean=None, median=None, ci95=None, n=0, n_undefined=n_undefined)
-    return Interval(
-        mean=float(defined.mean()),
-        median=float(np.median(defined)),
-        ci95=_mean_ci95(defined, n_bootstrap, rng),
-        n=int(defined.size),
-        n_undefined=n_undefined,
-    )
+    names = [str(place) for place in range(len(values))] if groups is None else groups
+    resamples = draw_resamples(names, n_resamples=n_bootstrap, rng=rng)
+    table = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+    return _describe(table, resamples, n_undefined=int(np.isnan(table).sum()))
 
 
 def mean_foreground_dice(
@@ -120,23 +139,48 @@ def _dice_table(
 
 
 def _class_summary(
-    scores: Sequence[OverlapScores], policy: EmptyPolicy, n_bootstrap: int, seed: int
+    cases: Sequence[CaseScores], name: str, policy: EmptyPolicy, resamples: Resamples
 ) -> ClassSummary:
-    statuses = [s.status for s in scores]
+    statuses = [s.status for case in cases if (s := case.of_class(name)) is not None]
 
-    def describe(values: list[float | None]) -> Interval:
-        # The same resamples of cases for every metric and class keep the columns comparable.
-        return interval(values, n_bootstrap=n_bootstrap, rng=generator_for(seed, "bootstrap"))
+    def describe(metric: MetricName) -> Interval:
+        values = [metric_value(case, name, metric, policy) for case in cases]
+        table = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+        return _describe(
+            table, resamples, n_undefined=len(statuses) - int(np.isfinite(table).sum())
+        )
 
+    optional = {metric: describe(metric) for metric in OPTIONAL_METRICS}
     return ClassSummary(
-        dice=_filled(describe([policy.value(s.dice) for s in scores]), policy),
-        iou=_filled(describe([policy.value(s.iou) for s in scores]), policy),
-        volume_error_ml=describe(
-            [None if s.status == "absent" else s.volume_error_ml for s in scores]
-        ),
+        dice=_filled(describe("dice"), policy),
+        iou=_filled(describe("iou"), policy),
+        volume_error_ml=describe("volume_error_ml"),
         n_missed=statuses.count("missed"),
         n_hallucinated=statuses.count("hallucinated"),
         n_absent=statuses.count("absent"),
+        **{metric: found for metric, found in optional.items() if found.n},
+    )
+
+
+def _describe(
+    values: Float64[np.ndarray, "case"], resamples: Resamples, *, n_undefined: int
+) -> Interval:
+    defined = values[np.isfinite(values)]
+    if not defined.size:
+        return Interval(mean=None, median=None, ci95=None, n=0, n_undefined=n_undefined)
+    sums, counts = group_sums(values[:, np.newaxis], resamples.group_of_case)
+    has_value = counts[:, 0] > 0
+    patients = sums[has_value, 0] / counts[has_value, 0]
+    is_enough = patients.size >= MIN_CASES_FOR_INTERVAL
+    is_few = patients.size <= MAX_PATIENTS_FOR_T
+    return Interval(
+        mean=float(defined.mean()),
+        median=float(np.median(defined)),
+        ci95=mean_interval(values[:, np.newaxis], resamples) if is_enough else None,
+        n=int(defined.size),
+        n_undefined=n_undefined,
+        t95=t_interval(patients) if is_enough and is_few else None,
+        n_patients=None if patients.size == defined.size else int(patients.size),
     )
 
 
@@ -150,36 +194,3 @@ def _filled(described: Interval, policy: EmptyPolicy) -> Interval:
 def _mean(values: Sequence[float | None]) -> float | None:
     defined = [v for v in values if v is not None]
     return float(np.mean(defined)) if defined else None
-
-
-def _mean_ci95(
-    values: Float64[np.ndarray, "case"], n_bootstrap: int, rng: np.random.Generator
-) -> tuple[float, float] | None:
-    """BCa bootstrap interval of the mean; percentile where BCa has no answer.
-
-    Source:
-        Efron 1987 (bias-corrected and accelerated bootstrap), by scipy.stats.bootstrap.
-    """
-    if values.size < MIN_CASES_FOR_INTERVAL or n_bootstrap < 1:
-        return None
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    for method in ("BCa", "percentile"):
-        with warnings.catch_warnings():
-            # scipy warns where BCa is degenerate; the finite check below handles it.
-            warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-            warnings.simplefilter("ignore", RuntimeWarning)
-            result = stats.bootstrap(
-                (values,),
-                np.mean,
-                n_resamples=n_bootstrap,
-                batch=max(1, BOOTSTRAP_BATCH_VALUES // values.size),
-                vectorized=True,
-                confidence_level=0.95,
-                method=method,
-                rng=rng,
-            )
-        low, high = (float(x) for x in result.confidence_interval)
-        if np.isfinite(low) and np.isfinite(high):
-            return low, high
-    return None

@@ -11,7 +11,7 @@ from pipeline.core.errors import DataError, GeometryError
 
 Status = Literal["ok", "absent", "missed", "hallucinated"]
 
-# The int64 pair index of a chunk (2 MB) stays in cache; memory does not grow with the volume.
+# The pairs of a chunk stay in cache; memory does not grow with the volume.
 CHUNK_VOXELS = 2**18
 
 
@@ -75,6 +75,16 @@ class OverlapScores:
         return self._share(self.n_true_positive, self.n_reference + self.n_false_positive)
 
     @property
+    def precision(self) -> Score:
+        """TP / (TP + FP), range [0, 1], higher is better; undefined where nothing is predicted."""
+        return self._share(self.n_true_positive, self.n_prediction)
+
+    @property
+    def recall(self) -> Score:
+        """TP / (TP + FN), range [0, 1], higher is better; undefined without a reference."""
+        return self._share(self.n_true_positive, self.n_reference)
+
+    @property
     def reference_ml(self) -> float:
         """Volume of the class in the reference, in ml."""
         return self.n_reference * self.voxel_ml
@@ -89,8 +99,30 @@ class OverlapScores:
         """Predicted minus reference volume, in ml; positive means predicted too large."""
         return (self.n_prediction - self.n_reference) * self.voxel_ml
 
+    @property
+    def volume_error_percent(self) -> float | None:
+        """Predicted minus reference volume in percent of the reference; None without one."""
+        if not self.n_reference:
+            return None
+        return 100.0 * (self.n_prediction - self.n_reference) / self.n_reference
+
     def _share(self, part: int, whole: int) -> Score:
         return Score(part / whole if whole else None, self.status)
+
+
+@dataclass(frozen=True)
+class Mistaken:
+    """Voxels of one foreground class that were predicted as another one.
+
+    Args:
+        class_name: The class in the reference.
+        mistaken_for: The class in the prediction, never background.
+        n_voxels: How many.
+    """
+
+    class_name: str
+    mistaken_for: str
+    n_voxels: int
 
 
 def confusion_matrix(
@@ -130,13 +162,18 @@ def confusion_matrix(
         order="K",
         buffersize=max(CHUNK_VOXELS, n_pairs),
     )
+    # The smallest type that holds a pair: most of the time goes into moving memory.
+    pair_type = np.min_scalar_type(n_pairs - 1)
     for reference_chunk, prediction_chunk in chunks:
-        _check_range(reference_chunk, n_classes, "reference")
-        _check_range(prediction_chunk, n_classes, "prediction")
-        pairs = reference_chunk.astype(np.intp)
+        check_class_indices(reference_chunk, n_classes, "reference")
+        check_class_indices(prediction_chunk, n_classes, "prediction")
+        pairs = reference_chunk.astype(pair_type)
         pairs *= n_labels
-        pairs += prediction_chunk.astype(np.intp)
-        counts += np.bincount(pairs, minlength=n_pairs)
+        np.add(pairs, prediction_chunk, out=pairs, casting="unsafe")
+        # Background in both is most of a volume: counted as what is left.
+        foreground = pairs[pairs != 0]
+        counts += np.bincount(foreground, minlength=n_pairs)
+        counts[0] += pairs.size - foreground.size
     return counts.reshape(n_labels, n_labels)
 
 
@@ -174,11 +211,43 @@ def overlap_scores(
     )
 
 
-def _check_range(chunk: Integer[np.ndarray, "voxel"], n_classes: int, role: str) -> None:
+def mistaken_classes(
+    confusion: Int64[np.ndarray, "n n"], class_names: Sequence[str]
+) -> tuple[Mistaken, ...]:
+    """List the confused pairs of foreground classes.
+
+    Args:
+        confusion: Counts as `confusion_matrix` gives them, indexed [reference, prediction].
+        class_names: Names of the foreground classes in index order.
+
+    Returns:
+        Pairs with at least one voxel, in index order.
+    """
+    foreground = confusion[1:, 1:]
+    return tuple(
+        Mistaken(class_names[r], class_names[p], int(foreground[r, p]))
+        for r, p in np.argwhere(foreground)
+        if r != p
+    )
+
+
+def check_class_indices(chunk: Integer[np.ndarray, "..."], n_classes: int, role: str) -> None:
+    """Refuse values that are no class index.
+
+    Args:
+        chunk: Values of a label map.
+        n_classes: Number of foreground classes.
+        role: "prediction" or "reference", for the message.
+
+    Raises:
+        DataError: If a value lies outside 0..n_classes.
+    """
     # Out of range, a value would silently be counted as a pair of other classes.
     if not chunk.size:
         return
-    lowest, highest = int(chunk.min()), int(chunk.max())
+    # Unsigned values need no look for the lowest.
+    lowest = 0 if chunk.dtype.kind == "u" else int(chunk.min())
+    highest = int(chunk.max())
     if lowest < 0 or highest > n_classes:
         raise DataError(
             f"the {role} holds the value {lowest if lowest < 0 else highest}, "

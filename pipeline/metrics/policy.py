@@ -19,31 +19,21 @@ FirstMean = Literal["classes", "cases"]
 
 
 @dataclass(frozen=True)
-class EmptyPolicy:
-    """What empty masks count and how scores are averaged.
+class StandIns:
+    """What a score counts that an empty mask leaves without an ordinary value.
 
     Args:
-        name: Name in configurations and reports.
-        absent: Score of a class in neither map; None leaves the case out of the average.
-        missed: Score of a class in the reference only.
-        hallucinated: Score of a class in the prediction only.
-        mean_without_values: Mean of a class with no value in any case.
-        empty_class: What that class does to the foreground mean.
-        average_first: Order of the two averages of the foreground mean.
-        description: One sentence for reports.
+        absent: For a class in neither map; None leaves the case out of the average.
+        missed: For a class in the reference only.
+        hallucinated: For a class in the prediction only.
     """
 
-    name: PolicyName
-    absent: float | None
-    missed: float | None
-    hallucinated: float | None
-    description: str
-    mean_without_values: float | None = None
-    empty_class: EmptyClass = "leave_out"
-    average_first: FirstMean = "classes"
+    absent: float | None = None
+    missed: float | None = None
+    hallucinated: float | None = None
 
     def value(self, score: Score) -> float | None:
-        """The number an overlap score (Dice, IoU) enters averages with; None leaves it out."""
+        """The number a score enters averages with; None leaves it out."""
         match score.status:
             case "absent":
                 return self.absent
@@ -55,16 +45,57 @@ class EmptyPolicy:
                 return score.value
 
 
+_LEFT_OUT = StandIns()
+_ZERO_UNLESS_ABSENT = StandIns(missed=0.0, hallucinated=0.0)
+_ONE_IF_ABSENT = StandIns(absent=1.0, missed=0.0, hallucinated=0.0)
+# Of BraTS: the diagonal of its 240 x 240 x 155 mm images, rounded up.
+_BRATS_PENALTY_MM = 374.0
+
+
+@dataclass(frozen=True)
+class EmptyPolicy:
+    """What empty masks count and how scores are averaged.
+
+    Args:
+        name: Name in configurations and reports.
+        absent: Score of a class in neither map; None leaves the case out of the average.
+        missed: Score of a class in the reference only.
+        hallucinated: Score of a class in the prediction only.
+        mean_without_values: Mean of a class with no value in any case.
+        empty_class: What that class does to the foreground mean.
+        average_first: Order of the two averages of the foreground mean.
+        surface_dice: What empty masks count in surface Dice, range [0, 1].
+        distance_mm: What empty masks count in surface distances (HD95, average), in mm.
+        description: One sentence for reports.
+    """
+
+    name: PolicyName
+    absent: float | None
+    missed: float | None
+    hallucinated: float | None
+    description: str
+    mean_without_values: float | None = None
+    empty_class: EmptyClass = "leave_out"
+    average_first: FirstMean = "classes"
+    surface_dice: StandIns = _ZERO_UNLESS_ABSENT
+    distance_mm: StandIns = _LEFT_OUT
+
+    def value(self, score: Score) -> float | None:
+        """The number an overlap score (Dice, IoU) enters averages with; None leaves it out."""
+        return StandIns(self.absent, self.missed, self.hallucinated).value(score)
+
+
 # Sources: the released evaluation code of each, as read in 2026; only nnU-Net and MONAI are
 # compared by tests. Lesion-wise parts of BraTS are not voxel scores and not reproduced here.
+# nnU-Net has no surface metrics and KiTS no distances: there they follow "strict".
 POLICIES: tuple[EmptyPolicy, ...] = (
     EmptyPolicy(
         name="strict",
         absent=None,
         missed=0.0,
         hallucinated=0.0,
-        description="Absent in both: left out and counted. Missed or hallucinated: 0. "
-        "A class without any value is left out of the foreground mean.",
+        description="Absent in both: left out and counted. Missed or hallucinated: 0 (distances: "
+        "undefined and counted). A class without any value is left out of the foreground mean.",
     ),
     EmptyPolicy(
         name="nnunet",
@@ -80,6 +111,7 @@ POLICIES: tuple[EmptyPolicy, ...] = (
         absent=1.0,
         missed=0.0,
         hallucinated=0.0,
+        surface_dice=_ONE_IF_ABSENT,
         description="Absent in both counts 1; missed or hallucinated 0.",
     ),
     EmptyPolicy(
@@ -87,8 +119,10 @@ POLICIES: tuple[EmptyPolicy, ...] = (
         absent=1.0,
         missed=0.0,
         hallucinated=0.0,
-        description="Absent in both counts 1; missed or hallucinated 0 (whole-class Dice, "
-        "not the lesion-wise score).",
+        surface_dice=_ONE_IF_ABSENT,
+        distance_mm=StandIns(absent=0.0, missed=_BRATS_PENALTY_MM, hallucinated=_BRATS_PENALTY_MM),
+        description="Absent in both counts 1; missed or hallucinated 0; distances 0 and 374 mm "
+        "(whole-class scores, not the lesion-wise ones).",
     ),
     EmptyPolicy(
         name="monai",
@@ -106,6 +140,7 @@ POLICIES: tuple[EmptyPolicy, ...] = (
         absent=None,
         missed=0.0,
         hallucinated=None,
+        surface_dice=StandIns(missed=0.0),
         description="A class that is not in the reference is left out even if predicted.",
     ),
 )

@@ -8,10 +8,11 @@ from scipy import stats
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.seeds import generator_for
-from pipeline.metrics.aggregate import interval, mean_foreground_dice, summarize
-from pipeline.metrics.overlap import OverlapScores
+from pipeline.metrics.aggregate import interval, mean_foreground_dice, patients_of, summarize
+from pipeline.metrics.overlap import OverlapScores, Score
 from pipeline.metrics.policy import POLICIES, policy_named
 from pipeline.metrics.scores import CaseScores
+from pipeline.metrics.surface import SurfaceScores
 
 
 def scores(name, tp, fp, fn):
@@ -167,3 +168,63 @@ def test_nnunet_policy_is_nanmean_per_class_then_plain_mean(counts):
     is_undefined = np.isnan(dice).all(axis=0).any()
     found = summarize(cases, names, n_bootstrap=0).mean_foreground_dice_policies["nnunet"]
     assert found == (None if is_undefined else pytest.approx(np.nanmean(dice, axis=0).mean()))
+
+
+def test_a_t_interval_stands_beside_that_of_few_patients_only():
+    few, many = (np.linspace(0.5, 0.9, n).tolist() for n in (12, 25))
+    found = interval(few, n_bootstrap=500, rng=rng())
+    low, high = stats.t.interval(0.95, 11, np.mean(few), stats.sem(few))
+    assert found.t95 == pytest.approx((low, high))
+    assert found.t95[0] < found.ci95[0] < found.ci95[1] < found.t95[1]
+    assert interval(many, n_bootstrap=500, rng=rng()).t95 is None
+    assert interval([0.1, 0.2], n_bootstrap=500, rng=rng()).t95 is None
+
+
+def test_fewer_than_ten_patients_are_flagged():
+    assert interval([0.1] * 9, n_bootstrap=0, rng=rng()).is_small
+    assert not interval([0.1] * 10, n_bootstrap=0, rng=rng()).is_small
+    scans = interval([0.1] * 30, n_bootstrap=0, rng=rng(), groups=["p", "q", "r"] * 10)
+    assert scans.is_small
+    assert (scans.n, scans.n_patients) == (30, 3)
+
+
+def test_intervals_resample_patients_not_scans():
+    values = np.random.default_rng(1).normal(0.8, 0.1, 8)
+    cases = tuple(
+        CaseScores(f"{n}_{scan}", (scores("a", round(1000 * v), 1000, 0),))
+        for n, v in enumerate(values)
+        for scan in range(5)
+    )
+    groups = {case.case_id: case.case_id[0] for case in cases}
+    naive = summarize(cases, ("a",), n_bootstrap=2000).classes["a"].dice
+    honest = summarize(cases, ("a",), n_bootstrap=2000, groups=groups).classes["a"].dice
+    assert honest.mean == naive.mean
+    assert (honest.n, honest.n_patients, naive.n_patients) == (40, 8, None)
+    assert np.ptp(honest.ci95) > 1.7 * np.ptp(naive.ci95)
+
+
+def test_a_case_that_no_group_names_is_a_patient_of_its_own():
+    assert patients_of(CASES, {"one": "two"}) == ["patient two", "case two"]
+    assert patients_of(CASES, None) == ["case one", "case two"]
+
+
+def test_metrics_that_were_not_computed_are_not_there():
+    found = summarize(CASES, NAMES, n_bootstrap=0).classes["a"]
+    assert (found.hd95_mm, found.nsd, found.lesion_f1) == (None, None, None)
+    assert found.precision.mean == pytest.approx((0.8 + 0.6) / 2)
+    assert found.volume_error_percent.mean == 0
+    near = SurfaceScores("a", *_distances("ok", 2.0), 1.0, 50, 50, 100.0)
+    far = SurfaceScores("a", *_distances("missed", None), 1.0, 50, 0, 100.0)
+    cases = (
+        CaseScores("one", CASES[0].classes, surfaces=(near,)),
+        CaseScores("two", (scores("a", 0, 0, 5),), surfaces=(far,)),
+    )
+    found = summarize(cases, ("a",), n_bootstrap=0).classes["a"]
+    # A missed structure is not counted as a perfect distance: it is left out, or penalized.
+    assert (found.hd95_mm.mean, found.hd95_mm.n, found.hd95_mm.n_undefined) == (2.0, 1, 1)
+    assert found.hd95_penalized_mm.mean == pytest.approx((2 + 100) / 2)
+
+
+def _distances(status, value):
+    nsd = 1.0 if status == "ok" else 0.0
+    return Score(value, status), Score(value, status), Score(nsd, status)

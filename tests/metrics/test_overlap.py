@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 
 from pipeline.core.errors import DataError, GeometryError
 from pipeline.metrics import overlap
-from pipeline.metrics.overlap import Score, confusion_matrix, overlap_scores
+from pipeline.metrics.overlap import Score, confusion_matrix, mistaken_classes, overlap_scores
 
 N_CLASSES = 3
 CLASS_NAMES = ("a", "b", "c")
@@ -148,3 +148,26 @@ def test_shapes_must_agree():
 def test_names_must_fit_the_matrix():
     with pytest.raises(DataError, match="2 classes for 3 names"):
         overlap_scores(np.zeros((3, 3), dtype=np.int64), CLASS_NAMES, voxel_ml=1.0)
+
+
+def test_precision_recall_and_percent_by_hand():
+    reference = np.array([[[1, 1, 1, 1, 2, 0, 0]]], dtype=np.uint8)
+    prediction = np.array([[[1, 1, 0, 0, 0, 1, 3]]], dtype=np.uint8)
+    a, b, c = scores_of(prediction, reference)
+    assert (a.precision.value, a.recall.value) == (pytest.approx(2 / 3), 0.5)
+    assert a.volume_error_percent == -25
+    assert (b.precision, b.recall) == (Score(None, "missed"), Score(0.0, "missed"))
+    assert (c.precision, c.recall) == (Score(0.0, "hallucinated"), Score(None, "hallucinated"))
+    assert (b.volume_error_percent, c.volume_error_percent) == (-100, None)
+
+
+@given(label_pairs())
+def test_confused_pairs_and_background_make_up_all_errors(pair):
+    prediction, reference = pair
+    confusion = confusion_matrix(prediction=prediction, reference=reference, n_classes=N_CLASSES)
+    mistaken = mistaken_classes(confusion, CLASS_NAMES)
+    for index, scores in enumerate(overlap_scores(confusion, CLASS_NAMES, voxel_ml=1.0), start=1):
+        for_others = sum(m.n_voxels for m in mistaken if m.class_name == scores.class_name)
+        assert for_others + confusion[index, 0] == scores.n_false_negative
+        taken = sum(m.n_voxels for m in mistaken if m.mistaken_for == scores.class_name)
+        assert taken + confusion[0, index] == scores.n_false_positive

@@ -35,3 +35,29 @@ def test_an_unknown_name_gets_a_suggestion():
     with pytest.raises(ConfigError) as caught:
         policy_named("nnUnet")
     assert "did you mean 'nnunet'" in caught.value.fix
+
+
+# Absent, hallucinated, missed of surface Dice and of distances, same table.
+SURFACE_EXPECTED = {
+    "strict": ((None, 0.0, 0.0), (None, None, None)),
+    "nnunet": ((None, 0.0, 0.0), (None, None, None)),
+    "kits": ((1.0, 0.0, 0.0), (None, None, None)),
+    "brats": ((1.0, 0.0, 0.0), (0.0, 374.0, 374.0)),
+    "monai": ((None, 0.0, 0.0), (None, None, None)),
+    "totalseg": ((None, None, 0.0), (None, None, None)),
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), SURFACE_EXPECTED.items())
+def test_what_empty_masks_count_for_surfaces(name, expected):
+    policy = policy_named(name)
+    found = tuple(
+        (
+            kind.value(Score(None, "absent")),
+            kind.value(Score(None, "hallucinated")),
+            kind.value(Score(None, "missed")),
+        )
+        for kind in (policy.surface_dice, policy.distance_mm)
+    )
+    assert found == expected
+    assert policy.distance_mm.value(Score(3.0, "ok")) == 3.0
