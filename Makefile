@@ -24,7 +24,7 @@ WITH = $(if $(DATA),--data "$(DATA)",--data $(1)) $(if $(CONFIG),--config "$(CON
 NEED_DATA = $(if $(DATA)$(PRED)$(REF),,$(DEMO)/dataset.json)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup ingest audit train infer evaluate ui demo format lint types layers schema test test-slow test-gpu check bench screenshots clean
+.PHONY: help setup ingest audit train infer evaluate compare ui demo format lint types layers schema test test-slow test-gpu check bench screenshots clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -63,6 +63,9 @@ infer: $(STAMP) $(NEED_DATA) ## Predict the images of DATA with WORK's model
 
 evaluate: $(STAMP) $(NEED_DATA) ## Predict and score DATA, or score PRED=folder against REF=folder
 	@$(BIN)/voxline evaluate $(if $(PRED)$(REF),$(if $(PRED),--pred "$(PRED)") $(if $(REF),--ref "$(REF)") $(if $(CONFIG),--config "$(CONFIG)") $(if $(WORK),--work "$(WORK)") $(ARGS),$(call WITH,$(DEMO_TEST)))
+
+compare: $(STAMP) ## Is B better than A on the same cases? A=work-folder B=work-folder (or scores, predictions with REF, run ids)
+	@$(BIN)/voxline compare "$(A)" "$(B)" $(if $(REF),--ref "$(REF)") $(if $(CONFIG),--config "$(CONFIG)") $(if $(WORK),--work "$(WORK)") $(ARGS)
 
 ui: $(STAMP) ## Compare runs in the MLflow UI (loopback only; PORT=5000)
 	@$(BIN)/voxline ui --port $(PORT) $(if $(WORK),--work "$(WORK)") $(ARGS)

@@ -60,17 +60,36 @@ def ingest(
 
 
 @app.command()
-def audit(
+def audit(  # noqa: PLR0913, PLR0917  # one option per argument
+    labels: Annotated[
+        Path | None, typer.Argument(help="Folder of label files alone, such as predictions.")
+    ] = None,
     data: Data = None,
     work: Work = None,
     config: Config = None,
     overrides: Overrides = None,
+    ref: Annotated[
+        Path | None, typer.Option(help="Reference labels to hold the label files against.")
+    ] = None,
+    fix: Annotated[
+        Path | None, typer.Option(help="New folder for a corrected copy of the dataset.")
+    ] = None,
+    fix_unsafe: Annotated[
+        list[str] | None, typer.Option(help="Check whose unsafe repair may run, such as G01.")
+    ] = None,
     *,
     verbose: Verbose = False,
 ) -> None:
     """Check the labels; exit status 0 clean, 1 warnings, 2 errors."""
     request = _request(data, work, config, overrides, verbose=verbose)
-    _exit(lambda commands: commands.run_audit(request))
+    if fix is None and labels is None:
+        _exit(lambda commands: commands.run_audit(request))
+    from pipeline.runner import audits
+
+    if labels is not None:
+        raise typer.Exit(audits.run_label_audit(request, labels, ref))
+    if fix is not None:
+        raise typer.Exit(audits.run_fix(request, fix, fix_unsafe or []))
 
 
 @app.command()
@@ -82,12 +101,15 @@ def train(  # noqa: PLR0913  # one option per argument
     fold: Annotated[str | None, typer.Option(help="Validation fold 0..4, or all.")] = None,
     device: Device = None,
     *,
+    preflight_only: Annotated[
+        bool, typer.Option("--preflight-only", help="Check what reaches the loss, train nothing.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Train a model; with --data, ingest and audit run first where needed."""
     extra = _settings(("train.fold", fold), ("train.device", device))
     request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
-    _exit(lambda commands: commands.run_train(request))
+    _exit(lambda commands: commands.run_train(request, preflight_only=preflight_only))
 
 
 @app.command()
@@ -126,6 +148,39 @@ def evaluate(  # noqa: PLR0913, PLR0917  # one option per argument
     if pred is not None or ref is not None:
         _exit(lambda commands: commands.run_score(request, pred, ref))
     _exit(lambda commands: commands.run_evaluate(request, model))
+
+
+@app.command()
+def compare(  # noqa: PLR0913, PLR0917  # one option per argument
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Two or more, the baseline first: work folders (FOLDER:DATASET chooses the data), "
+            "folders with scores.csv, folders of predictions with --ref, ids of MLflow runs."
+        ),
+    ],
+    work: Work = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    metric: Annotated[str, typer.Option(help="Metric, named before looking.")] = "dice",
+    policy: Annotated[str | None, typer.Option(help="What empty masks count.")] = None,
+    ref: Annotated[Path | None, typer.Option(help="Reference labels of predictions.")] = None,
+    patients: Annotated[
+        Path | None, typer.Option(help="CSV with case_id and patient; else a case is a patient.")
+    ] = None,
+    *,
+    common: Annotated[
+        bool, typer.Option("--common", help="Compare on the cases that all runs have.")
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compare runs on the same cases: differences, intervals, tests, and a sentence."""
+    extra = _settings(("evaluate.policy", policy))
+    request = _request(None, work, config, [*(overrides or []), *extra], verbose=verbose)
+    from pipeline.runner.compare import CompareOptions, run_compare
+
+    options = CompareOptions(metric, ref, patients, is_common_enough=common)
+    raise typer.Exit(run_compare(request, runs, options))
 
 
 @app.command()

@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts import (
+    CaseFingerprint,
     CaseRecord,
     Channel,
+    ChannelStatistics,
     DatasetManifest,
     FileFacts,
     LabelClass,
@@ -16,6 +18,8 @@ from pipeline.artifacts import (
     StoredArray,
     Task,
 )
+from pipeline.audit.config import AuditConfig
+from pipeline.audit.measure.case import measure_case
 from pipeline.audit.view import CaseRow, CaseView, DatasetView, count_label_values
 from pipeline.core.geometry import Geometry as Grid
 from pipeline.core.geometry import orientation_of, reorient_geometry, reorientation_to_ras
@@ -139,6 +143,27 @@ def row(case_id: str, counts: tuple[int, ...], n_voxels: int = 1000) -> CaseRow:
     )
 
 
+def usable_row(
+    case_id: str,
+    counts: tuple[int, ...] = (100, 50),
+    *,
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    shape: tuple[int, int, int] = (100, 100, 100),
+    mean: float = 50.0,
+) -> CaseRow:
+    """A row of a case that can be trained on."""
+    statistics = ChannelStatistics(n_voxels=10, mean=mean, std=5.0, quantiles=())
+    fingerprint = CaseFingerprint(
+        case_id=case_id,
+        shape=shape,
+        spacing_mm=spacing_mm,
+        foreground=(statistics,),
+        nonzero_fraction=1.0,
+        n_class_voxels=counts,
+    )
+    return row(case_id, counts).model_copy(update={"fingerprint": fingerprint})
+
+
 def dataset(rows: list[CaseRow], cases: list[CaseRecord], task: Task = TASK) -> DatasetView:
     manifest = DatasetManifest(
         name="Set",
@@ -150,3 +175,25 @@ def dataset(rows: list[CaseRow], cases: list[CaseRecord], task: Task = TASK) -> 
         digest="0" * 16,
     )
     return DatasetView(manifest, tuple(rows))
+
+
+def measured_dataset(
+    labels: list[NDArray[Any]],
+    task: Task = TASK,
+    *,
+    images: list[NDArray[Any]] | None = None,
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> DatasetView:
+    """Cases case_000, case_001, ... with these labels, measured as the audit does it."""
+    at = affine(spacing_mm)
+    pictures = images or [np.zeros((1, *label.shape), np.int16) for label in labels]
+    records, rows = [], []
+    for n, (label, picture) in enumerate(zip(labels, pictures, strict=True)):
+        known = record(label, f"case_{n:03d}", image=picture, label_at=at)
+        seen = CaseView(known, task, picture, label, count_label_values(label))
+        measures = measure_case(seen, AuditConfig())
+        counts = tuple(int((label == c.index).sum()) for c in task.classes)
+        plain = row(known.case_id, counts, label.size)
+        records.append(known)
+        rows.append(plain.model_copy(update={"measures": measures}))
+    return dataset(rows, records, task)

@@ -1,9 +1,10 @@
 """Does a label fit the picture better as its header says, or as its voxels lie?"""
 
 import numpy as np
-from jaxtyping import Bool, Float, Real
+from jaxtyping import Float
 
 from pipeline.artifacts import FileFacts
+from pipeline.audit.measure.alignment import border_points, edge_strength, mean_strength
 from pipeline.audit.view import CaseView
 from pipeline.core.geometry import (
     inverse_reorientation,
@@ -11,8 +12,10 @@ from pipeline.core.geometry import (
     reorientation_to_ras,
 )
 
-# A mirrored label loses about a third of its contrast on anatomy; noise alone moves it by less.
-_MIN_ADVANTAGE = 1.15
+# On 340 real cases no right label fitted the edges 5 % better when mirrored along one axis.
+_MIN_ADVANTAGE = 1.05
+# Enough for a mean that noise does not move.
+_N_BORDER_POINTS = 50_000
 
 
 def fits_as_header_says(view: CaseView) -> bool:
@@ -35,36 +38,14 @@ def fits_as_header_says(view: CaseView) -> bool:
     by_voxels = reorient_array(native, reorientation_to_ras(_affine(view.record.image_files[0])))
     if by_voxels.shape != label.shape:
         return True
-    edges = _gradient_magnitude(image[0])
-    as_header, as_voxels = edges[_border(label)], edges[_border(by_voxels)]
-    if not as_header.size:
+    edges, steps = edge_strength(image[0])
+    points, n_border = border_points(label, _N_BORDER_POINTS)
+    points_by_voxels, _ = border_points(by_voxels, _N_BORDER_POINTS)
+    if n_border == 0:
         return False
-    return float(as_header.mean()) > _MIN_ADVANTAGE * float(as_voxels.mean())
+    as_header = mean_strength(edges, points, steps)
+    return as_header > _MIN_ADVANTAGE * mean_strength(edges, points_by_voxels, steps)
 
 
 def _affine(facts: FileFacts) -> Float[np.ndarray, "4 4"]:
     return np.array(facts.affine, dtype=np.float64)
-
-
-def _gradient_magnitude(image: Real[np.ndarray, "i j k"]) -> Float[np.ndarray, "i j k"]:
-    squares = np.zeros(image.shape, dtype=np.float32)
-    finite = np.nan_to_num(image.astype(np.float32))
-    for axis in range(3):
-        if image.shape[axis] > 1:
-            squares += np.gradient(finite, axis=axis) ** 2
-    return np.sqrt(squares)
-
-
-def _border(
-    label: Real[np.ndarray, "i j k"] | Bool[np.ndarray, "i j k"],
-) -> Bool[np.ndarray, "i j k"]:
-    """Voxels whose next neighbor along any axis has another value."""
-    border = np.zeros(label.shape, dtype=bool)
-    for axis in range(3):
-        here = [slice(None)] * 3
-        following = [slice(None)] * 3
-        here[axis], following[axis] = slice(None, -1), slice(1, None)
-        differs = label[tuple(here)] != label[tuple(following)]
-        border[tuple(here)] |= differs
-        border[tuple(following)] |= differs
-    return border

@@ -74,9 +74,20 @@ CHECK_TITLES: dict[str, str] = {
     "P06": "collapse during training",
 }
 
+ADVICE_TITLES: dict[str, str] = {
+    "T01": "which loss",
+    "T02": "class weights",
+    "T03": "patches that show a class",
+    "T04": "empty patches",
+    "T05": "mirroring left and right",
+    "T06": "normalization",
+    "T07": "target spacing",
+    "T08": "choosing the checkpoint",
+}
+
 SEVERITY_RANK = {"error": 0, "warning": 1, "info": 2}
 
 
 def title_of(check_id: str) -> str:
     """Title of a check; its id if the check is not known here."""
-    return CHECK_TITLES.get(check_id, check_id)
+    return (CHECK_TITLES | ADVICE_TITLES).get(check_id, check_id)

@@ -1,9 +1,11 @@
 """Section `audit`: every threshold of the label audit, and what is knowingly accepted."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
+from pipeline.audit.limits.advice import AdviceLimits
 from pipeline.audit.limits.anatomy import AnatomyLimits
 from pipeline.audit.limits.codes import CodeLimits
 from pipeline.audit.limits.cohort import CohortLimits
@@ -31,7 +33,11 @@ class GroupConfig(StrictModel):
         description="regular expression over the case id; its one capture group is the patient id",
     )
     file: Path | None = Field(
-        default=None, description="CSV with the columns case_id and group; else use the pattern"
+        default=None,
+        description="CSV with the columns case_id and group, and site if known; else the pattern",
+    )
+    bids: bool = Field(
+        default=True, description="without file and pattern, read patients from BIDS names (sub-01)"
     )
 
 
@@ -96,8 +102,16 @@ class AuditConfig(StrictModel):
     cohort: CohortLimits = Field(
         default_factory=CohortLimits, description="thresholds on leakage, drift and outliers"
     )
+    advice: AdviceLimits = Field(
+        default_factory=AdviceLimits, description="when advice departs from the usual settings"
+    )
     n_folds: int = Field(default=5, ge=2, description="cross-validation folds")
     fold_seed: int = Field(default=NNUNET_SPLIT_SEED, ge=0, description="seed of the folds")
+    split: Literal["auto", "nnunet", "stratified"] = Field(
+        default="auto",
+        description="nnU-Net's folds, or folds balanced by patients, class presence and volume; "
+        "auto takes nnU-Net's unless patients or patchy classes speak against it",
+    )
     groups: GroupConfig = Field(
         default_factory=GroupConfig, description="which cases are of one patient"
     )

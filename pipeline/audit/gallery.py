@@ -1,4 +1,4 @@
-"""Pictures for the report: findings where they are, and cases as they look."""
+"""Pictures and viewer volumes for the report: findings where they are, cases as they look."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,78 +8,63 @@ from jaxtyping import Integer, Real
 from scipy import ndimage
 
 from pipeline.artifacts import CaseRecord, Finding, StoredArray, Task
-from pipeline.audit.catalog import title_of
-from pipeline.core.geometry import Shape3, spacing_of
+from pipeline.core.geometry import Shape3, Spacing, spacing_of
 from pipeline.io.store import open_array
-from pipeline.reporting.pictures import as_data_uri, overlay_figure
+from pipeline.reporting.pictures import (
+    as_small_data_uri,
+    busiest_point,
+    class_color,
+    overlay_figure,
+)
+from pipeline.reporting.viewer import Overlay, ViewerCase, viewer_case
 
 # Undeclared values drawn in their own color; a label with more is shown without the rest.
 _MAX_UNDECLARED = 6
-_KINDS = {"error": "bad", "warning": "warn", "info": "info"}
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture with its text.
+class Scene:
+    """A case ready to be drawn.
 
     Args:
-        heading: Case and check.
-        kind: Badge color name, as in macros.html.j2.
-        badge: Badge text.
-        message: What is seen.
-        fix: What to do, may be empty.
-        uri: The PNG as a data address.
+        image: First channel, shape (i, j, k), axes running to R, A, S.
+        label: Class indices on the grid of the image.
+        names: Name of class 1, 2, ...; undeclared values come last.
+        spacing_mm: Voxel spacing of the image along i, j, k, in mm.
     """
 
-    heading: str
-    kind: str
-    badge: str
-    message: str
-    fix: str
-    uri: str
+    image: Real[np.ndarray, "i j k"]
+    label: Integer[np.ndarray, "i j k"]
+    names: tuple[str, ...]
+    spacing_mm: Spacing
+
+    def point_of(self, finding: Finding | None) -> Shape3:
+        """Where a finding is; the cuts with most label if it has no place.
+
+        Args:
+            finding: A finding of this case, or None for the case as a whole.
+        """
+        place = None if finding is None else finding.evidence.get("voxel_ras")
+        if isinstance(place, tuple) and len(place) == 3:
+            return place[0], place[1], place[2]
+        return busiest_point([self.label])
 
 
-def picture_finding(finding: Finding, record: CaseRecord, task: Task, work_root: Path) -> Picture:
-    """Show a finding where it is, or the middle of the label if it has no place.
-
-    Args:
-        finding: A finding of this case.
-        record: The case; its image must be stored.
-        task: Declared classes.
-        work_root: Folder the stored paths are relative to.
-
-    Returns:
-        The picture.
-    """
-    place = finding.evidence.get("voxel_ras")
-    point = (place[0], place[1], place[2]) if isinstance(place, tuple) else None
-    return Picture(
-        heading=f"{finding.check_id} {title_of(finding.check_id)}: {record.case_id}",
-        kind=_KINDS[finding.severity] if finding.waived is None else "plain",
-        badge=finding.severity if finding.waived is None else "waived",
-        message=finding.message,
-        fix=finding.fix if finding.waived is None else f"Waived: {finding.waived}",
-        uri=_overlay(record, task, work_root, point),
-    )
-
-
-def picture_case(record: CaseRecord, task: Task, work_root: Path, note: str) -> Picture:
-    """Show a case through the middle of its label.
+def open_scene(record: CaseRecord, task: Task, work_root: Path) -> Scene:
+    """Read a case for its pictures.
 
     Args:
         record: The case; its image must be stored.
         task: Declared classes.
         work_root: Folder the stored paths are relative to.
-        note: Why this case is shown.
 
     Returns:
-        The picture.
+        Image and label; the label lies where its own header puts it.
+
+    Raises:
+        ValueError: If the case has no stored image.
+        DataError: If the case store is damaged.
     """
-    uri = _overlay(record, task, work_root, None)
-    return Picture(record.case_id, "plain", note, "", "", uri)
-
-
-def _overlay(record: CaseRecord, task: Task, work_root: Path, point: Shape3 | None) -> str:
     stored = record.image
     if stored is None:
         raise ValueError(f"case {record.case_id} has no stored image")
@@ -88,15 +73,52 @@ def _overlay(record: CaseRecord, task: Task, work_root: Path, point: Shape3 | No
     if record.label is not None:
         indices, names = _class_indices(open_array(work_root, record.label), task)
         label = place_on_grid(indices, record.label, stored)
+    return Scene(image, label, names, spacing_of(np.array(stored.affine, dtype=np.float64)))
+
+
+def picture_scene(scene: Scene, finding: Finding | None) -> str:
+    """Three planes through a finding, or through the middle of the label.
+
+    Args:
+        scene: The case.
+        finding: A finding of this case, or None.
+
+    Returns:
+        The picture as a data address.
+    """
+    has_place = finding is not None and "voxel_ras" in finding.evidence
     png = overlay_figure(
-        image,
-        label=label,
+        scene.image,
+        label=scene.label,
         reference=None,
-        spacing_mm=spacing_of(np.array(stored.affine, dtype=np.float64)),
-        class_names=names,
-        point=point,
+        spacing_mm=scene.spacing_mm,
+        class_names=scene.names,
+        point=scene.point_of(finding) if has_place else None,
     )
-    return as_data_uri(png)
+    return as_small_data_uri(png)
+
+
+def embed_scene(scene: Scene, finding: Finding | None, title: str) -> ViewerCase:
+    """The case for the interactive viewer, opened at the finding.
+
+    Args:
+        scene: The case.
+        finding: A finding of this case, or None.
+        title: Shown in the list of cases.
+
+    Returns:
+        What the page embeds.
+    """
+    colors = tuple(class_color(index) for index in range(1, len(scene.names) + 1))
+    overlay = Overlay("label", scene.label, scene.names, colors)
+    return viewer_case(
+        title,
+        scene.image,
+        [overlay],
+        spacing_mm=scene.spacing_mm,
+        point=scene.point_of(finding),
+        note="" if finding is None else finding.message,
+    )
 
 
 def _class_indices(

@@ -46,14 +46,20 @@ class ClassMeasures(StrictModel):
     n_islands: int = Field(description="pieces that are far smaller than the largest")
     island_voxel: Shape3 | None = Field(description="a voxel of the largest island")
     second_voxel: Shape3 | None = Field(description="a voxel of the second largest piece")
-    hole_share: float = Field(description="enclosed voxels of other values / own voxels")
+    hole_share: float = Field(description="background that this class alone encloses / own voxels")
     hole_voxel: Shape3 | None
     border_share: float = Field(description="own voxels with a face to another value / own voxels")
     edge_share: float = Field(description="own surface faces on the edge of the volume / all")
-    contacts: tuple[Contact, ...] = Field(description="neighbors, most faces first")
-    gaps: tuple[SliceGap, ...]
+    contacts: tuple[Contact, ...] = Field(
+        description="neighbors, most faces first; the edge of the volume is none"
+    )
+    gaps: tuple[SliceGap, ...] = Field(
+        description="between at least two thick slices on both sides that overlap"
+    )
     repeated_share: float = Field(description="consecutive slices along S that are identical")
-    faces: tuple[int, int, int] = Field(description="surface faces that look along R, A, S")
+    faces: tuple[int, int, int] = Field(
+        description="surface faces that look along R, A, S, without those on the edge of the volume"
+    )
     quantiles: tuple[float, ...] = Field(description="channel 0 at LEVELS, as in the image")
     air_share: float = Field(description="own voxels that are air: outside the body threshold")
     air_voxel: Shape3 | None

@@ -7,7 +7,7 @@ import xxhash
 from pydantic import ValidationError
 
 from pipeline.artifacts import CaseRecord, Finding, Task
-from pipeline.audit.checks import anatomy, codes, encoding, files, geometry, grids, images
+from pipeline.audit.checks import anatomy, codes, cohort, encoding, files, geometry, grids, images
 from pipeline.audit.checks.types import CaseCheck
 from pipeline.audit.config import AuditConfig
 from pipeline.audit.fingerprint import fingerprint_case
@@ -41,16 +41,20 @@ CASE_CHECKS: tuple[CaseCheck, ...] = (
     *grids.CASE_CHECKS,
     *codes.CASE_CHECKS,
     *anatomy.CASE_CHECKS,
+    *cohort.CASE_CHECKS,
 )
 
 # Raise this when a check changes its result, so that old rows are not used again.
-ROW_VERSION = 2
+ROW_VERSION = 3
 # A label with more distinct values is no label; the row need not list them.
 _MAX_ROW_VALUES = 1_000
 # Checks after which a case cannot be put into a network at all.
 _UNUSABLE_CHECKS = frozenset({"F01", "F02", "F03", "F04", "F05", "F06", "G01", "G07"})
 # Settings that change no row: they concern folds, waivers and the report.
-_OTHER_SETTINGS = {"waivers", "n_folds", "fold_seed", "groups", "max_pictures", "n_jobs"}
+_OTHER_SETTINGS = {
+    *("waivers", "n_folds", "fold_seed", "split", "groups", "max_pictures", "n_jobs"),
+    *("cohort", "advice"),  # read over all rows only
+}
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,68 @@
 """Seeded cross-validation folds that keep a patient's cases together."""
 
-import csv
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from sklearn.model_selection import KFold
 
-from pipeline.artifacts import Fold, Splits
-from pipeline.audit.config import AuditConfig, GroupConfig
-from pipeline.core.errors import ConfigError, DataError
+from pipeline.artifacts import Fingerprint, Fold, Splits, Task
+from pipeline.audit.config import AuditConfig
+from pipeline.audit.groups import Grouping
+from pipeline.audit.stratify import Volumes, stratified_folds
+from pipeline.core.errors import DataError
+
+# A class that fewer cases lack is spread well enough by chance.
+_MAX_UNIFORM_ABSENCE = 0.05
+_MM3_PER_ML = 1000.0
 
 
-def make_splits(case_ids: Sequence[str], groups: Mapping[str, str], config: AuditConfig) -> Splits:
+def split_dataset(
+    fingerprint: Fingerprint, task: Task, grouping: Grouping, config: AuditConfig
+) -> Splits:
+    """Divide the usable cases of a dataset into folds.
+
+    Args:
+        fingerprint: The usable cases.
+        task: Names the classes.
+        grouping: Patients and sites of the cases.
+        config: Number of folds, seed, and how to split.
+
+    Returns:
+        The folds; none if fewer than two cases can be used.
+
+    Raises:
+        DataError: If all cases are of one patient.
+    """
+    ids = tuple(case.case_id for case in fingerprint.cases)
+    if len(ids) < 2:
+        # D05 reports it; the other findings must still be written.
+        return Splits(method="too few usable cases", seed=config.fold_seed, folds=())
+    volumes_ml = _volumes_ml(fingerprint, task)
+    splits = make_splits(ids, grouping.groups, config, volumes_ml=volumes_ml)
+    sites = {i: grouping.sites[i] for i in ids if i in grouping.sites}
+    source = f"; patients are known from {grouping.source}" if splits.groups else ""
+    return splits.model_copy(update={"method": splits.method + source, "sites": sites})
+
+
+def make_splits(
+    case_ids: Sequence[str],
+    groups: Mapping[str, str],
+    config: AuditConfig,
+    *,
+    volumes_ml: Volumes | None = None,
+) -> Splits:
     """Divide the cases into folds; each case validates exactly once.
 
-    Without groups these are the folds of nnU-Net (shuffled KFold over sorted ids), so that numbers
-    per fold compare with published ones. With groups, whole groups go to folds: largest first, each
-    to the fold with the fewest cases so far, in seeded order among equals.
+    Where no patient has two cases and every class is in nearly every case, these are the folds of
+    nnU-Net (shuffled KFold over sorted ids), so that numbers per fold compare with published ones.
+    Otherwise whole patients go to folds that are balanced by class presence and volume.
+    `config.split` forces one or the other.
 
     Args:
         case_ids: Usable cases, in any order.
         groups: Case id to patient; cases that are not in it stand alone. Empty for no groups.
-        config: Number of folds and seed.
+        config: Number of folds, seed, and how to split.
+        volumes_ml: Case to class name to volume in ml, 0 where the class is absent.
 
     Returns:
         As many folds as configured, or fewer if there are fewer cases or groups than that.
@@ -31,27 +71,59 @@ def make_splits(case_ids: Sequence[str], groups: Mapping[str, str], config: Audi
         DataError: If there are fewer than two cases, or than two groups.
     """
     ids = sorted(set(case_ids))
-    members = _members(ids, groups)
+    known = {i: groups[i] for i in ids if i in groups}
+    is_nnunet, why = _choose(ids, known, config, volumes_ml or {})
+    members = {i: [i] for i in ids} if is_nnunet else _members(ids, known)
     n_folds = min(config.n_folds, len(members))
     if n_folds < 2:
-        what = f"{len(ids)} usable case{'s' if len(ids) != 1 else ''}"
-        what += " of one patient" if len(ids) > 1 else ""
-        raise DataError(
-            f"{what} cannot be divided into training and validation",
-            where="audit",
-            fix="add cases, or train on all of them with --fold all",
-        )
-    if len(members) == len(ids):
+        raise _too_few(len(ids))
+    if is_nnunet:
         method, validation = "KFold over sorted case ids", _kfold(ids, n_folds, config.fold_seed)
     else:
-        method = "grouped folds, largest group first"
-        validation = _grouped_folds(members, n_folds, config.fold_seed)
+        method = "folds balanced by class presence and volume"
+        validation = stratified_folds(members, volumes_ml or {}, n_folds, config.fold_seed)
     folds = tuple(
         Fold(train=tuple(i for i in ids if i not in held_out), validation=tuple(sorted(held_out)))
         for held_out in validation
     )
-    known = {i: groups[i] for i in ids if i in groups}
+    method = f"{method}, because {why}"
     return Splits(method=method, seed=config.fold_seed, folds=folds, groups=known)
+
+
+def _choose(
+    ids: Sequence[str], groups: Mapping[str, str], config: AuditConfig, volumes_ml: Volumes
+) -> tuple[bool, str]:
+    """Whether to use the folds of nnU-Net, and why or why not."""
+    if config.split != "auto":
+        return config.split == "nnunet", f"audit.split is {config.split}"
+    n_shared = len(groups) - len(set(groups.values()))
+    if n_shared:
+        n_patients = len(_members(ids, groups))
+        return False, f"{len(ids)} cases are of {n_patients} patients, who must not cross folds"
+    name, n_absent = _patchiest_class(ids, volumes_ml)
+    if n_absent > _MAX_UNIFORM_ABSENCE * len(ids):
+        return False, f"class '{name}' is absent in {n_absent} of {len(ids)} cases"
+    return True, "no two cases share a patient and every class is in nearly every case (as nnU-Net)"
+
+
+def _patchiest_class(ids: Sequence[str], volumes_ml: Volumes) -> tuple[str, int]:
+    """The class that is absent most often without being absent everywhere."""
+    worst, most = "", 0
+    for name in sorted({name for i in ids for name in volumes_ml.get(i, {})}):
+        n_absent = sum(volumes_ml.get(i, {}).get(name, 0.0) <= 0 for i in ids)
+        if most < n_absent < len(ids):
+            worst, most = name, n_absent
+    return worst, most
+
+
+def _volumes_ml(fingerprint: Fingerprint, task: Task) -> dict[str, dict[str, float]]:
+    return {
+        case.case_id: {
+            name: n_voxels * float(np.prod(case.spacing_mm)) / _MM3_PER_ML
+            for name, n_voxels in zip(task.class_names, case.n_class_voxels, strict=True)
+        }
+        for case in fingerprint.cases
+    }
 
 
 def _members(ids: Sequence[str], groups: Mapping[str, str]) -> dict[str, list[str]]:
@@ -68,63 +140,11 @@ def _kfold(ids: Sequence[str], n_folds: int, seed: int) -> list[set[str]]:
     return [{ids[n] for n in places} for _, places in folds.split(np.arange(len(ids)))]
 
 
-def _grouped_folds(members: Mapping[str, Sequence[str]], n_folds: int, seed: int) -> list[set[str]]:
-    names = sorted(members)
-    order = [names[n] for n in np.random.default_rng(seed).permutation(len(names))]
-    order.sort(key=lambda name: -len(members[name]))  # stable: equals stay in seeded order
-    folds: list[set[str]] = [set() for _ in range(n_folds)]
-    for name in order:
-        min(folds, key=len).update(members[name])
-    return folds
-
-
-def find_groups(case_ids: Sequence[str], config: GroupConfig) -> dict[str, str]:
-    """Tell the patient of each case from its id or from a file.
-
-    Args:
-        case_ids: All cases.
-        config: Pattern or CSV file; both empty means no groups.
-
-    Returns:
-        Case id to patient; cases the pattern or file does not cover are left out.
-
-    Raises:
-        ConfigError: If the pattern is no regular expression with one group, or the file cannot be
-            read or lacks its columns.
-    """
-    if config.file is not None:
-        return _groups_of_file(config)
-    if config.pattern is None:
-        return {}
-    try:
-        pattern = re.compile(config.pattern)
-    except re.error as error:
-        raise _pattern_error(config.pattern, str(error)) from None
-    if pattern.groups != 1:
-        raise _pattern_error(config.pattern, f"it has {pattern.groups} capture groups, not one")
-    found = {case_id: pattern.search(case_id) for case_id in case_ids}
-    return {i: str(match.group(1)) for i, match in found.items() if match and match.group(1)}
-
-
-def _groups_of_file(config: GroupConfig) -> dict[str, str]:
-    fix = "write a CSV file with a header line 'case_id,group'"
-    try:
-        with open(config.file or "", newline="", encoding="utf-8-sig") as stream:  # noqa: PTH123  # csv
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(
-            f"the group file cannot be read: {error}", where="audit.groups.file", fix=fix
-        ) from None
-    if not rows or not {"case_id", "group"} <= set(rows[0]):
-        raise ConfigError(
-            "the group file has no columns case_id and group", where=str(config.file), fix=fix
-        )
-    return {row["case_id"].strip(): row["group"].strip() for row in rows if row["group"]}
-
-
-def _pattern_error(pattern: str, why: str) -> ConfigError:
-    return ConfigError(
-        f"cannot use the group pattern '{pattern}': {why}",
-        where="audit.groups.pattern",
-        fix="write a regular expression with one capture group, such as '^(patient[0-9]+)_'",
+def _too_few(n_cases: int) -> DataError:
+    what = f"{n_cases} usable case{'s' if n_cases != 1 else ''}"
+    what += " of one patient" if n_cases > 1 else ""
+    return DataError(
+        f"{what} cannot be divided into training and validation",
+        where="audit",
+        fix="add cases, or train on all of them with --fold all",
     )

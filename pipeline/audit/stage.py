@@ -7,16 +7,17 @@ from pipeline.artifacts import (
     Finding,
     Findings,
     Fingerprint,
-    Splits,
     read_artifact,
 )
+from pipeline.audit.advice import write_advice
 from pipeline.audit.checks import anatomy, codes, cohort, grids, statistics
 from pipeline.audit.checks import dataset as dataset_checks
 from pipeline.audit.checks.types import DatasetCheck
 from pipeline.audit.config import AuditConfig
+from pipeline.audit.groups import find_groups
 from pipeline.audit.report import ReportInput, render_report
 from pipeline.audit.rows import RowWork, forget_rows
-from pipeline.audit.splits import find_groups, make_splits
+from pipeline.audit.splits import split_dataset
 from pipeline.audit.terminal import count_findings, print_findings
 from pipeline.audit.view import CaseRow, DatasetView
 from pipeline.audit.waivers import apply_waivers, judge
@@ -52,10 +53,10 @@ def audit(config: AuditConfig, workspace: Workspace, tracker: Tracker) -> Findin
     """
     manifest = read_artifact(workspace.dataset_file, DatasetManifest, made_by="ingest")
     _check_class_names(config, manifest)
-    groups = find_groups([c.case_id for c in manifest.cases], config.groups)
+    grouping = find_groups(manifest.cases, config.groups)
     rows = _make_rows(manifest, config, workspace)
     fingerprint = Fingerprint(cases=tuple(r.fingerprint for r in rows if r.fingerprint))
-    splits = _make_splits(tuple(c.case_id for c in fingerprint.cases), groups, config)
+    splits = split_dataset(fingerprint, manifest.task, grouping, config)
     dataset = DatasetView(manifest, rows, splits)
     found = [f for row in dataset.rows for f in row.findings]
     found += check_dataset(dataset, config)
@@ -70,7 +71,8 @@ def audit(config: AuditConfig, workspace: Workspace, tracker: Tracker) -> Findin
     write_json(workspace.findings_file, findings)
     write_json(workspace.fingerprint_file, fingerprint)
     write_json(workspace.splits_file, splits)
-    report = ReportInput(dataset, findings, splits, config, workspace.root)
+    advice = write_advice(dataset, config, workspace)
+    report = ReportInput(dataset, findings, splits, config, workspace.root, advice)
     write_text(folder / "report.html", render_report(report))
     _tell(findings, tracker, workspace)
     return findings
@@ -109,11 +111,15 @@ def check_dataset(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
 
 
 def _check_class_names(config: AuditConfig, manifest: DatasetManifest) -> None:
-    for name in config.required_classes:
+    named = [("required_classes", name) for name in config.required_classes]
+    named += [("anatomy.multi", name) for name in config.anatomy.multi]
+    for rule in config.anatomy.containment:
+        named += [("anatomy.containment", name) for name in (rule.inside, *rule.parents)]
+    for key, name in named:
         if name not in manifest.task.class_names:
             raise ConfigError(
                 f"there is no class '{name}'",
-                where="audit.required_classes",
+                where=f"audit.{key}",
                 fix=did_you_mean(name, manifest.task.class_names),
             )
 
@@ -135,13 +141,6 @@ def _make_rows(
         if outcome.result is not None:
             rows.append(outcome.result)
     return tuple(rows)
-
-
-def _make_splits(usable: tuple[str, ...], groups: dict[str, str], config: AuditConfig) -> Splits:
-    if len(usable) < 2:
-        # D05 reports it; the other findings must still be written.
-        return Splits(method="too few usable cases", seed=config.fold_seed, folds=())
-    return make_splits(usable, groups, config)
 
 
 def _tell(findings: Findings, tracker: Tracker, workspace: Workspace) -> None:

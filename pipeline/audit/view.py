@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Int32, Integer, Real
+from jaxtyping import Bool, Int16, Integer, Real
 from pydantic import Field
 
 from pipeline.artifacts import (
@@ -192,7 +192,7 @@ def spatial_shape(stored: StoredArray) -> tuple[int, ...]:
     return stored.shape[-3:]
 
 
-def index_map(view: CaseView) -> Int32[np.ndarray, "i j k"] | None:
+def index_map(view: CaseView) -> Int16[np.ndarray, "i j k"] | None:
     """Class index per voxel: 0 background, -1 a value that no class declares.
 
     Args:
@@ -207,13 +207,27 @@ def index_map(view: CaseView) -> Int32[np.ndarray, "i j k"] | None:
         return None
     table = dict.fromkeys(view.task.background_values, 0)
     table |= {value: c.index for c in view.task.classes for value in c.source_values}
-    indices = np.array([table.get(int(v), -1) for v in view.values.values], dtype=np.int32)
-    label = np.rint(np.nan_to_num(view.label)) if view.label.dtype.kind == "f" else view.label
-    low = int(view.values.values[0])
-    if int(view.values.values[-1]) - low < _MAX_HISTOGRAM:
-        lookup = np.full(int(view.values.values[-1]) - low + 1, -1, dtype=np.int32)
-        lookup[view.values.values - low] = indices
-        return np.take(lookup, label.astype(np.int64) - low, mode="clip")
-    return indices[
-        np.searchsorted(view.values.values, label.astype(np.int64)).clip(max=len(indices) - 1)
-    ]
+    values = view.values.values
+    indices = np.array([table.get(int(v), -1) for v in values], dtype=np.int16)
+    if view.label.dtype.kind in "bui" and np.array_equal(values, indices):
+        # The usual case: files already hold class indices.
+        return view.label.astype(np.int16)
+    result = np.empty(view.label.shape, dtype=np.int16)
+    n_planes = max(1, _CHUNK_VOXELS // max(1, int(np.prod(view.label.shape[1:]))))
+    for first in range(0, view.label.shape[0], n_planes):
+        planes = slice(first, first + n_planes)
+        result[planes] = _look_up(view.label[planes], values, indices)
+    return result
+
+
+def _look_up(
+    label: LabelArray, values: Integer[np.ndarray, " n"], indices: Int16[np.ndarray, " n"]
+) -> Int16[np.ndarray, "i j k"]:
+    rounded = np.rint(np.nan_to_num(label)) if label.dtype.kind == "f" else label
+    integers = rounded.clip(values[0], values[-1]).astype(np.int64)
+    span = int(values[-1] - values[0]) + 1
+    if span > _MAX_HISTOGRAM:
+        return indices[np.searchsorted(values, integers)]
+    lookup = np.full(span, -1, dtype=np.int16)
+    lookup[values - values[0]] = indices
+    return lookup[integers - values[0]]

@@ -3,12 +3,14 @@
 import json
 import logging
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
 from pipeline.artifacts import (
     DatasetManifest,
+    Finding,
     Findings,
     Fingerprint,
     ModelCard,
@@ -27,10 +29,11 @@ from pipeline.core.errors import (
     UsageError,
 )
 from pipeline.core.tracker import Tracker
-from pipeline.core.workspace import TRACKING_PARENT, Workspace
+from pipeline.core.workspace import TRACKING_PARENT, Workspace, write_json
 from pipeline.experiment import experiment_schema
 from pipeline.io.discover import DatasetFolder, discover
 from pipeline.runner.around import stage_run
+from pipeline.runner.labels import audit_labels, loud_lines
 from pipeline.runner.request import (
     RUNS_DIR,
     Request,
@@ -42,6 +45,8 @@ from pipeline.tracking.processes import cost_so_far
 
 logger = logging.getLogger(__name__)
 
+VERDICT_STATUS = {"clean": EXIT_DONE, "warnings": EXIT_WARNINGS, "errors": EXIT_DATA_ERRORS}
+
 
 def run_ingest(request: Request) -> int:
     """Ingest a dataset folder."""
@@ -52,23 +57,29 @@ def run_ingest(request: Request) -> int:
 
 def run_audit(request: Request) -> int:
     """Audit a dataset, ingesting it first where needed."""
+    findings = audit_dataset(request)
+    return VERDICT_STATUS[findings.verdict]
+
+
+def audit_dataset(request: Request) -> Findings:
+    """Ingest what is new and audit everything."""
     _ingest_again(request)
-    findings = _audit(request)
-    statuses = {"clean": EXIT_DONE, "warnings": EXIT_WARNINGS, "errors": EXIT_DATA_ERRORS}
-    return statuses[findings.verdict]
+    return _audit(request)
 
 
-def run_train(request: Request) -> int:
-    """Train, after whatever stage is missing or stale."""
+def run_train(request: Request, *, preflight_only: bool = False) -> int:
+    """Train, after whatever stage is missing or stale; or only check what would be trained on."""
     workspace = request.workspace
     _ingest_again(request)
     _audit_if_stale(request)
     # torch takes seconds to import: only from here on is it needed.
     from pipeline.train.report import show_result
     from pipeline.train.select import select_training
-    from pipeline.train.stage import train
+    from pipeline.train.stage import check_only, train
 
     training = select_training(request.experiment.train, workspace)
+    if preflight_only:
+        return _show_preflight(check_only(training, workspace, _waive_with(request)))
     fold_dir = workspace.fold_dir(training.config.fold)
     if training.status == "finished":
         logger.info("fold %s is trained already with this configuration", training.config.fold)
@@ -82,11 +93,26 @@ def run_train(request: Request) -> int:
             parent=_tracking_parent(fold_dir) if training.status == "started" else None,
         ) as tracker:
             _log_dataset(workspace, tracker, "train")
-            card = train(training, workspace, tracker).card
+            card = train(training, workspace, tracker, _waive_with(request)).card
             _describe(tracker, card)
     show_result(card, fold_dir / "best.pt")
     remember_trained(workspace)
     return EXIT_DONE
+
+
+def _show_preflight(findings: Findings) -> int:
+    from pipeline.audit.terminal import print_findings
+
+    print_findings(findings)
+    return VERDICT_STATUS[findings.verdict]
+
+
+def _waive_with(request: Request) -> Callable[[Sequence[Finding]], tuple[Finding, ...]]:
+    """One list of waivers holds for the audit and for the preflight of a training."""
+    from pipeline.audit.waivers import apply_waivers
+
+    waivers = request.experiment.audit.waivers
+    return lambda findings: apply_waivers(findings, waivers)[0]
 
 
 def run_infer(request: Request, model: Path | None) -> int:
@@ -142,6 +168,11 @@ def run_score(request: Request, pred: Path | None, ref: Path | None) -> int:
     request = Request(request.data, work, request.experiment)
     out_dir = request.workspace.evaluate_dir(given.dataset_name)
     with stage_run(request, "evaluate", folder=out_dir, run_name=f"scores-{pred.name}") as tracker:
+        # Files of unknown origin: what is wrong with them belongs beside their scores.
+        findings = audit_labels(pred.resolve(), ref, request.experiment.audit)
+        write_json(out_dir / "predictions_audit.json", findings)
+        for line in loud_lines(findings):
+            logger.warning("predictions: %s", line)
         summary = evaluate(request.experiment.evaluate, given, out_dir, tracker)
     return _score_status(summary)
 

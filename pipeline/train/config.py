@@ -20,26 +20,65 @@ Size3 = tuple[Count, Count, Count]
 class LossConfig(StrictModel):
     """What training minimizes."""
 
-    kind: Literal["dice_ce", "dice"] = Field(
-        default="dice_ce", description="Dice with cross-entropy, or Dice alone"
+    kind: Literal[
+        "dice_ce", "dice", "ce", "dice_focal", "tversky", "tversky_ce", "focal_tversky"
+    ] = Field(
+        default="dice_ce",
+        description="overlap term (Dice, Tversky or its root) and term per voxel (cross-entropy "
+        "or focal loss), or one of them alone",
     )
-    dice_weight: float = Field(default=1.0, gt=0, description="factor of the Dice term")
-    ce_weight: float = Field(default=1.0, ge=0, description="factor of cross-entropy (dice_ce)")
+    dice_weight: float = Field(default=1.0, gt=0, description="factor of the Dice or Tversky term")
+    ce_weight: float = Field(
+        default=1.0, ge=0, description="factor of the cross-entropy or focal term"
+    )
+    class_weights: dict[str, Positive] | None = Field(
+        default=None,
+        description="class name, or background, to its factor in the term per voxel; 1 if not "
+        "named. Do not combine with a high foreground_fraction",
+    )
+    batch_dice: bool = Field(
+        default=True,
+        description="overlap over the whole batch at once; per patch, an empty patch teaches "
+        "nothing",
+    )
+    focal_gamma: float = Field(
+        default=2.0, ge=0, le=10, description="dice_focal: 0 is cross-entropy, more looks harder"
+    )
+    tversky_alpha: float = Field(default=0.3, ge=0, description="cost of a false positive")
+    tversky_beta: float = Field(default=0.7, ge=0, description="cost of a false negative")
+    tversky_gamma: float = Field(
+        default=4 / 3, ge=1, le=10, description="focal_tversky: root taken of the Tversky loss"
+    )
     include_background: bool | None = Field(
         default=None,
-        description="Dice of the background too; null: only where no cross-entropy trains it",
+        description="overlap of the background too; null: only where no cross-entropy trains it",
     )
 
     @property
+    def has_voxel_term(self) -> bool:
+        """Whether every voxel counts for itself, beside or instead of the overlap."""
+        return self.kind in {"dice_ce", "ce", "dice_focal", "tversky_ce"}
+
+    @property
     def has_background_dice(self) -> bool:
-        """Whether the Dice term counts the background.
+        """Whether the overlap term counts the background.
 
         Without cross-entropy nothing else teaches what background is: one class then tends to
         swallow it (docs/decisions/0007-background-in-dice.md).
         """
         if self.include_background is not None:
             return self.include_background
-        return self.kind == "dice"
+        return not self.has_voxel_term
+
+    @model_validator(mode="after")
+    def _weights_have_a_use(self) -> "LossConfig":
+        if self.class_weights and not self.has_voxel_term:
+            raise ValueError(
+                f"class_weights act on cross-entropy or focal loss, and '{self.kind}' has neither"
+            )
+        if self.tversky_alpha + self.tversky_beta == 0:
+            raise ValueError("tversky_alpha and tversky_beta cannot both be 0")
+        return self
 
 
 class OptimizerConfig(StrictModel):

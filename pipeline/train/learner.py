@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.artifacts import Plan
-from pipeline.models.losses import LossParts, SegmentationLoss
+from pipeline.models.losses import LossParts, LossSettings, SegmentationLoss
 from pipeline.models.networks import build_network
-from pipeline.train.config import TrainConfig
+from pipeline.train.config import LossConfig, TrainConfig
 from pipeline.train.data import Batch
 
 
@@ -48,12 +48,7 @@ class Learner:
         torch.manual_seed(config.seed)
         self.network = build_network(plan.network).to(device)
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(requires_grad=False)
-        self._loss = SegmentationLoss(
-            config.loss.kind,
-            dice_weight=config.loss.dice_weight,
-            ce_weight=config.loss.ce_weight,
-            include_background=config.loss.has_background_dice,
-        ).to(device)
+        self.loss = build_loss(plan, config.loss).to(device)
         self._optimizer = _optimizer(self.network, plan.learning_rate, config)
         self._config, self._device = config, device
         self._n_updates = 0
@@ -100,7 +95,7 @@ class Learner:
             enabled=self._amp_dtype is not None,
         ):
             logits = self.network(batch.image)
-        return self._loss(logits, batch.label)
+        return self.loss(logits, batch.label)
 
     def _average(self) -> None:
         """Move the averaged weights towards the present ones (exponential moving average)."""
@@ -135,6 +130,32 @@ class Learner:
     def weights(self) -> dict[str, Tensor]:
         """Averaged weights on the CPU: what a model file holds."""
         return {name: t.detach().cpu().clone() for name, t in self.averaged.state_dict().items()}
+
+
+def build_loss(plan: Plan, config: LossConfig) -> SegmentationLoss:
+    """The loss that a training minimizes.
+
+    Args:
+        plan: Has the weight of each class.
+        config: What the loss is made of.
+
+    Returns:
+        The loss, on the CPU.
+    """
+    return SegmentationLoss(
+        LossSettings(
+            kind=config.kind,
+            overlap_weight=config.dice_weight,
+            voxel_weight=config.ce_weight,
+            include_background=config.has_background_dice,
+            batch_dice=config.batch_dice,
+            focal_gamma=config.focal_gamma,
+            tversky_alpha=config.tversky_alpha,
+            tversky_beta=config.tversky_beta,
+            tversky_gamma=config.tversky_gamma,
+            class_weights=plan.class_weights,
+        )
+    )
 
 
 def _optimizer(network: nn.Module, rate: float, config: TrainConfig) -> torch.optim.Optimizer:

@@ -15,10 +15,11 @@ from pipeline.core.workspace import atomic_write, write_text
 from pipeline.models.checkpoint import load_state, save_model, save_state
 from pipeline.train import schedule
 from pipeline.train.data import Batch
+from pipeline.train.guard import ClassShares, GuardState, watch_round, watch_step, write_guard
 from pipeline.train.learner import Learner, StepResult
 from pipeline.train.schedule import Pace
 from pipeline.train.state import LoopParts, LoopState
-from pipeline.train.validate import pooled_dice
+from pipeline.train.validate import pooled_dice, predicted_shares
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +101,9 @@ def _resume(parts: LoopParts) -> LoopState | None:
         )
     parts.learner.restore(content["learner"])
     values = json.loads(content["loop"])
-    state = LoopState(**{**values, "pace": Pace(**values["pace"])})
+    state = LoopState(
+        **{**values, "pace": Pace(**values["pace"]), "guard": GuardState(**values["guard"])}
+    )
     logger.info("resuming at step %d after %.1f min", state.step, state.elapsed_s / 60)
     return state
 
@@ -200,6 +203,7 @@ def _account(parts: LoopParts, state: LoopState, result: StepResult, batch: Batc
     """Add up what a step said; stop when non-finite steps follow each other."""
     if result.is_finite:
         state.skipped_in_a_row = 0
+        watch_step(state.guard, result.loss, result.gradient_norm, batch.case_ids)
         for name in ("loss", "dice_loss", "cross_entropy", "gradient_norm"):
             value = getattr(result, name)
             # With float16 a gradient may overflow now and then without harm.
@@ -229,11 +233,13 @@ def _end_round(
     )
     row["train/steps_per_s"] = 1 / max(state.step_s, 1e-9)
     row["train/n_skipped"] = state.n_skipped
-    is_best = True
+    is_best, shares = True, dict[str, ClassShares]()
     if parts.cases:
-        row.update(_validate(parts, state, stop_if_asked))
+        scores, shares = _validate(parts, state, stop_if_asked)
+        row.update(scores)
         is_best = (state.smoothed_dice or 0.0) >= state.best_dice
         state.best_dice = max(state.best_dice, state.smoothed_dice or 0.0)
+    row.update(_guard_round(parts, state, shares))
     state.pace.round += 1
     state.is_finished = state.pace.round >= state.pace.n_rounds
     started_s = state.elapsed_s
@@ -254,7 +260,7 @@ def _end_round(
 
 def _validate(
     parts: LoopParts, state: LoopState, stop_if_asked: Callable[[], None]
-) -> dict[str, float]:
+) -> tuple[dict[str, float], dict[str, ClassShares]]:
     scores = []
     for case in parts.cases[: state.n_validation_cases]:
         scores.append(parts.validator.score(parts.learner.averaged, case))
@@ -269,7 +275,8 @@ def _validate(
         if defined:
             row[f"val/dice_{name}"] = sum(defined) / len(defined)
     _warn_of_lost_classes(parts, state, row)
-    return row
+    shares = predicted_shares(scores, parts.cases[: len(scores)], parts.class_names)
+    return row, shares
 
 
 def _warn_of_lost_classes(parts: LoopParts, state: LoopState, row: Mapping[str, float]) -> None:
@@ -289,6 +296,21 @@ def _warn_of_lost_classes(parts: LoopParts, state: LoopState, row: Mapping[str, 
     logger.warning(
         "validation Dice is still below %g for %s; %s", LOST_DICE, ", ".join(lost), advice
     )
+
+
+def _guard_round(
+    parts: LoopParts, state: LoopState, shares: Mapping[str, ClassShares]
+) -> dict[str, float]:
+    """Let the guard judge the round; what it has to say goes to the log, the run and a file."""
+    progress = (state.pace.round + 1) / state.pace.n_rounds
+    for finding in watch_round(state.guard, shares, progress, parts.suspects):
+        logger.warning("guard: %s; %s", finding.message, finding.fix)
+        parts.tracker.set_tags({f"guard.{finding.evidence['symptom']}": finding.message})
+    write_guard(parts.folder / "guard.json", state.guard, len(parts.cases))
+    row = {f"guard/predicted_share_{name}": share.predicted for name, share in shares.items()}
+    row["guard/n_loss_spikes"] = float(state.guard.n_loss_spikes)
+    row["guard/n_gradient_spikes"] = float(state.guard.n_gradient_spikes)
+    return row
 
 
 def _report(parts: LoopParts, row: Mapping[str, float]) -> None:

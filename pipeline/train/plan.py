@@ -4,7 +4,6 @@ The rules for spacing, normalization and network depth are those published for n
 al. 2021, and its documentation); sizes follow the device at hand.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,7 +19,9 @@ from pipeline.artifacts import (
     Preprocessing,
     Task,
 )
+from pipeline.core.errors import ConfigError, did_you_mean
 from pipeline.core.geometry import Shape3, Spacing
+from pipeline.core.sides import is_lateralized
 from pipeline.train.config import TrainConfig
 
 ANISOTROPY_RATIO = 3.0
@@ -37,8 +38,6 @@ MAX_BATCH = {"cpu": 2, "cuda": 16}
 MAX_DATA_FRACTION = 0.05
 # MONAI's CPU convolutions fall back to a several times slower kernel at batch 1.
 MIN_BATCH = 2
-_CAMEL_CASE = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+"
-SIDE_WORDS = frozenset(("left", "right", "lt", "rt", "lh", "rh"))
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,7 @@ def make_plan(
         batch_size=batch_size,
         mirror_axes=_mirror_axes(task, config, device, reasons),
         learning_rate=_learning_rate(config, device, reasons),
+        class_weights=_class_weights(task, config, reasons),
         n_train_cases=len(rows),
         median_shape=_shape3(median_shape),
         device="cuda" if device == "cuda" else "cpu",
@@ -291,13 +291,23 @@ def _mirror_axes(
     return (0,)
 
 
-def is_lateralized(class_name: str) -> bool:
-    """Whether a class name says left or right, as in "kidney_left", "LeftParotid" or "lung-r"."""
-    # A chunk with a number, such as the vertebra L1, is one word.
-    chunks = re.findall(r"[A-Za-z0-9]+", class_name)
-    parts = [[c] if re.search(r"\d", c) else re.findall(_CAMEL_CASE, c) for c in chunks]
-    words = [word.lower() for part in parts for word in part]
-    return bool(SIDE_WORDS & set(words)) or bool({"l", "r"} & {*words[:1], *words[-1:]})
+def _class_weights(task: Task, config: TrainConfig, reasons: list[str]) -> tuple[float, ...] | None:
+    """Factors in the loss per voxel, background first; classes that are not named keep 1."""
+    named = config.loss.class_weights
+    if not named:
+        return None
+    names = ("background", *task.class_names)
+    for name in named:
+        if name not in names:
+            raise ConfigError(
+                f"there is no class '{name}'",
+                where="train.loss.class_weights",
+                fix=did_you_mean(name, names),
+            )
+    weights = tuple(float(named.get(name, 1.0)) for name in names)
+    shown = ", ".join(f"{n} {w:g}" for n, w in zip(names, weights, strict=True))
+    reasons.append(f"weights in the loss per voxel: {shown}, as configured")
+    return weights
 
 
 def _learning_rate(config: TrainConfig, device: str, reasons: list[str]) -> float:

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from pipeline.artifacts import (
+    CaseFingerprint,
     CaseRecord,
     DatasetManifest,
     Finding,
@@ -24,6 +25,7 @@ from pipeline.core.errors import DataError, UsageError
 from pipeline.core.workspace import Workspace
 from pipeline.models.checkpoint import load_state
 from pipeline.models.device import choose_device
+from pipeline.train.advice import answer_advice, read_advice
 from pipeline.train.config import TrainConfig
 from pipeline.train.plan import make_plan
 
@@ -48,6 +50,8 @@ class Training:
         device: Where to train.
         run_key: Same key, same result: hash of data, plan and configuration.
         status: "new", "started" or "finished" in this work folder.
+        findings: What the audit found; the preflight and the guard point at it.
+        rows: Fingerprints of the training cases.
     """
 
     config: TrainConfig
@@ -57,6 +61,8 @@ class Training:
     device: torch.device
     run_key: str
     status: Literal["new", "started", "finished"]
+    findings: tuple[Finding, ...] = ()
+    rows: tuple[CaseFingerprint, ...] = ()
 
     @property
     def plan(self) -> Plan:
@@ -94,6 +100,8 @@ def select_training(config: TrainConfig, workspace: Workspace) -> Training:
     rows = {row.case_id: row for row in fingerprint.cases}
     device = choose_device(config.device)
     plan = make_plan([rows[i] for i in train_ids], dataset.task, config, device.type)
+    answers = answer_advice(read_advice(workspace.stage_dir("audit") / "advice.json"), config, plan)
+    plan = plan.model_copy(update={"reasons": (*plan.reasons, *answers)})
     info = ModelInfo(
         task=dataset.task,
         plan=plan,
@@ -114,6 +122,8 @@ def select_training(config: TrainConfig, workspace: Workspace) -> Training:
         device=device,
         run_key=run_key,
         status=_status(workspace, config.fold, run_key),
+        findings=findings.findings,
+        rows=tuple(rows[i] for i in train_ids),
     )
 
 

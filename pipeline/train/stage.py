@@ -3,28 +3,32 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from pipeline.artifacts import ModelCard, Summary, read_artifact
+from pipeline.artifacts import Findings, ModelCard, Summary, read_artifact
 from pipeline.core.errors import InterruptedByUserError, UsageError
 from pipeline.core.interrupt import stop_requests
 from pipeline.core.log import format_duration, progress_bar
 from pipeline.core.seeds import generator_for
-from pipeline.core.tracker import Tracker
+from pipeline.core.tracker import NullTracker, Tracker
 from pipeline.core.workspace import TRACKING_PARENT, Workspace, write_json, write_text
 from pipeline.metrics.aggregate import summarize
+from pipeline.metrics.policy import policy_named
 from pipeline.metrics.scores import CaseScores, write_scores_csv
+from pipeline.metrics.values import metric_value
 from pipeline.models.checkpoint import load_model
 from pipeline.models.device import use_all_cores
 from pipeline.models.networks import count_parameters
 from pipeline.train.data import BatchSource
+from pipeline.train.findings import Waive, keep_all
 from pipeline.train.learner import Learner
 from pipeline.train.loop import run_loop
+from pipeline.train.preflight import refuse_preflight_errors, run_preflight
 from pipeline.train.prepare import PreparedCase, prepare_cases
 from pipeline.train.select import TRAINING_FILES, Training
 from pipeline.train.state import LoopParts, LoopState
@@ -48,16 +52,22 @@ class TrainResult:
     was_already_done: bool = False
 
 
-def train(training: Training, workspace: Workspace, tracker: Tracker) -> TrainResult:
-    """Train, validate on whole volumes, and write the model with its card.
+def train(
+    training: Training, workspace: Workspace, tracker: Tracker, waive: Waive = keep_all
+) -> TrainResult:
+    """Check what reaches the loss, train, validate on whole volumes, write model and card.
 
     Args:
         training: From `select_training`.
         workspace: Work folder; writes below train/ only.
         tracker: Where curves and results are reported.
+        waive: Marks the findings of the preflight that the user accepts.
 
     Returns:
         Model file and card.
+
+    Raises:
+        DataError: If the preflight found errors that are not waived.
     """
     folder = workspace.fold_dir(training.config.fold)
     if training.status == "finished":
@@ -69,9 +79,43 @@ def train(training: Training, workspace: Workspace, tracker: Tracker) -> TrainRe
         _announce(training, workspace, folder, tracker)
         cases = _prepare(training, workspace)
         parts = _parts(training, workspace, cases, tracker)
+        parts = _clear_for_start(training, parts, cases, waive)
         with stop_requests() as should_stop:
             state = run_loop(parts, should_stop)
             return _finish(training, parts, state, should_stop)
+
+
+def check_only(training: Training, workspace: Workspace, waive: Waive = keep_all) -> Findings:
+    """Check what would reach the loss, and train nothing.
+
+    Args:
+        training: From `select_training`.
+        workspace: Work folder; gets the prepared cases and `train/preflight.json`.
+        waive: Marks the findings that the user accepts.
+
+    Returns:
+        The findings.
+    """
+    cases = _prepare(training, workspace)
+    parts = _parts(training, workspace, cases, NullTracker())
+    train_cases = cases[: len(training.train_records)]
+    file = workspace.stage_dir("train") / "preflight.json"
+    return run_preflight(parts, train_cases, training.rows, file, waive)
+
+
+def _clear_for_start(
+    training: Training, parts: LoopParts, cases: Sequence[PreparedCase], waive: Waive
+) -> LoopParts:
+    """Run the preflight once, before the first step; later starts read what it found."""
+    file = parts.folder / "preflight.json"
+    if training.status == "new" or not file.is_file():
+        train_cases = cases[: len(training.train_records)]
+        found = run_preflight(parts, train_cases, training.rows, file, waive)
+        refuse_preflight_errors(found)
+        parts.tracker.log_file(file)
+    else:
+        found = read_artifact(file, Findings, made_by="train")
+    return replace(parts, suspects=(*training.findings, *found.findings))
 
 
 @contextmanager
@@ -231,6 +275,13 @@ def _write_validation(parts: LoopParts, scores: Sequence[CaseScores]) -> Summary
     metrics = {"final/dice_mean": summary.mean_foreground_dice}
     metrics |= {f"final/dice_{name}": c.dice.mean for name, c in summary.classes.items()}
     parts.tracker.log_metrics(metrics)
+    policy = policy_named(summary.policy)
+    rows = [
+        [case.case_id, *(metric_value(case, name, "dice", policy) for name in parts.class_names)]
+        for case in ordered
+    ]
+    columns = ["case_id", *(f"dice_{name}" for name in parts.class_names)]
+    parts.tracker.log_table("validation cases", columns, rows)
     parts.tracker.log_file(folder / "summary.json", headline=True)
     parts.tracker.log_file(folder / "scores.csv", headline=True)
     return summary

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.artifacts import ModelInfo
+from pipeline.artifacts import Finding, ModelInfo
 from pipeline.core.tracker import Tracker
 from pipeline.train.config import TrainConfig
 from pipeline.train.data import BatchSource
+from pipeline.train.guard import GuardState
 from pipeline.train.learner import Learner
 from pipeline.train.schedule import Pace
 from pipeline.train.validate import ValidationCase, Validator
@@ -32,6 +33,7 @@ class LoopState:
         best_dice: Highest smoothed Dice so far, -1 before the first.
         history: One row per round.
         is_finished: All rounds are done.
+        guard: What the guard remembers.
     """
 
     pace: Pace
@@ -48,6 +50,7 @@ class LoopState:
     best_dice: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
     is_finished: bool = False
+    guard: GuardState = field(default_factory=GuardState)
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class LoopParts:
         folder: Where checkpoints go.
         run_key: Identifies data, plan and configuration; a checkpoint of another key is not ours.
         tracker: Where curves and pictures go.
+        suspects: Findings of audit and preflight, for the guard to point at.
     """
 
     config: TrainConfig
@@ -75,6 +79,7 @@ class LoopParts:
     folder: Path
     run_key: str
     tracker: Tracker
+    suspects: tuple[Finding, ...] = ()
 
     @property
     def last_file(self) -> Path:

@@ -1,5 +1,6 @@
 """Whole-volume validation on the source grid: the only Dice that is ever reported."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.io.store import open_array
 from pipeline.metrics.scores import CaseScores, score_label_maps
 from pipeline.models.segment import segment_prepared, window_settings
 from pipeline.reporting.pictures import overlay_figure
+from pipeline.train.guard import ClassShares
 from pipeline.train.prepare import PreparedCase
 
 
@@ -102,6 +104,29 @@ def pooled_dice(scores: Sequence[CaseScores], class_names: Sequence[str]) -> flo
         if either:
             values.append(2 * overlap / either)
     return float(np.mean(values)) if values else 0.0
+
+
+def predicted_shares(
+    scores: Sequence[CaseScores], cases: Sequence[ValidationCase], class_names: Sequence[str]
+) -> dict[str, ClassShares]:
+    """How much of the validation images each class takes, predicted and in truth.
+
+    Args:
+        scores: Scored cases.
+        cases: The same cases in the same order.
+        class_names: Foreground classes.
+
+    Returns:
+        Shares of all voxels together, per class.
+    """
+    n_voxels = sum(math.prod(_source_shape(case.record)) for case in cases)
+    shares = {}
+    for name in class_names:
+        found = [s for case in scores if (s := case.of_class(name)) is not None]
+        predicted = sum(s.n_true_positive + s.n_false_positive for s in found)
+        reference = sum(s.n_true_positive + s.n_false_negative for s in found)
+        shares[name] = ClassShares(predicted / max(1, n_voxels), reference / max(1, n_voxels))
+    return shares
 
 
 def _stored(array: StoredArray | None, case_id: str) -> StoredArray:

@@ -19,7 +19,11 @@ MODULES = sorted(
 )
 # Modules whose behaviour is tested under another name; the reason stands beside each.
 TESTED_ELSEWHERE: dict[str, str] = {
+    "pipeline.core.artifact": "tests/test_artifacts.py: files of every kind, read and refused",
     "pipeline.models.segment": "tests/infer/test_predict.py: prediction in all orientations",
+    "pipeline.runner.audits": "tests/test_cli_audits.py: whole commands",
+    "pipeline.runner.labels": "tests/test_cli_audits.py: label files alone and before scoring",
+    "pipeline.runner.runs": "tests/test_cli_runs.py: whole commands",
     "pipeline.runner.around": "tests/test_cli.py: the records every stage leaves",
     "pipeline.runner.commands": "tests/test_cli.py: whole commands",
     "pipeline.runner.request": "tests/test_cli.py: which folders and models are used",

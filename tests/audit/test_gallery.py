@@ -1,4 +1,3 @@
-import base64
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +5,7 @@ import pytest
 from audit_builders import TASK, affine, image_of, label_of, record
 
 from pipeline.artifacts import CaseRecord, Finding
-from pipeline.audit.gallery import picture_case, picture_finding, place_on_grid
+from pipeline.audit.gallery import embed_scene, open_scene, picture_scene, place_on_grid
 from pipeline.io.store import write_array
 
 
@@ -24,15 +23,22 @@ def finding(**changes):
     return Finding(**(known | {"message": "what", "fix": "how"} | changes))
 
 
-def test_a_finding_is_shown_with_its_text(tmp_path):
-    case = stored_case(tmp_path, label_of())
-    picture = picture_finding(finding(evidence={"voxel_ras": (3, 4, 5)}), case, TASK, tmp_path)
-    assert picture.heading == "E01 undeclared label values: case_000"
-    assert (picture.kind, picture.badge, picture.fix) == ("bad", "error", "how")
-    png = base64.b64decode(picture.uri.removeprefix("data:image/png;base64,"))
-    assert png.startswith(b"\x89PNG")
-    waived = picture_finding(finding(waived="seen"), case, TASK, tmp_path)
-    assert (waived.kind, waived.fix) == ("plain", "Waived: seen")
+def test_a_finding_is_drawn_and_embedded_where_it_is(tmp_path):
+    scene = open_scene(stored_case(tmp_path, label_of()), TASK, tmp_path)
+    one = finding(evidence={"voxel_ras": (3, 4, 5)})
+    assert scene.point_of(one) == (3, 4, 5)
+    assert picture_scene(scene, one).startswith("data:image/webp;base64,")
+    volume = embed_scene(scene, one, "title")
+    assert volume.data["point"] == (3, 4, 5)
+    assert (volume.title, volume.note) == ("title", "what")
+    assert volume.data["overlays"][0]["names"] == ["liver", "tumor"]
+
+
+def test_a_finding_without_a_place_is_shown_where_the_label_is(tmp_path):
+    scene = open_scene(stored_case(tmp_path, label_of()), TASK, tmp_path)
+    for one in (finding(), None, finding(evidence={"voxel_ras": (1, 2)})):
+        assert scene.label[scene.point_of(one)] > 0
+    assert embed_scene(scene, None, "case").note == ""
 
 
 @pytest.mark.parametrize(
@@ -47,8 +53,9 @@ def test_a_finding_is_shown_with_its_text(tmp_path):
     ids=["fractions", "NaN", "undeclared", "other shape", "image"],
 )
 def test_faulty_labels_can_be_shown(tmp_path, label):
-    picture = picture_case(stored_case(tmp_path, label), TASK, tmp_path, "odd")
-    assert picture.badge == "odd"
+    scene = open_scene(stored_case(tmp_path, label), TASK, tmp_path)
+    assert picture_scene(scene, None)
+    assert embed_scene(scene, None, "odd").n_bytes > 0
 
 
 def test_a_label_is_drawn_where_its_header_puts_it(tmp_path):
@@ -74,6 +81,6 @@ def test_a_label_of_another_shape_keeps_its_place(tmp_path):
 
 def test_no_label_is_a_plain_picture(tmp_path):
     case = stored_case(tmp_path, label_of()).model_copy(update={"label": None})
-    assert picture_case(case, TASK, tmp_path, "image").uri
+    assert picture_scene(open_scene(case, TASK, tmp_path), None)
     with pytest.raises(ValueError, match="no stored image"):
-        picture_case(case.model_copy(update={"image": None}), TASK, tmp_path, "")
+        open_scene(case.model_copy(update={"image": None}), TASK, tmp_path)

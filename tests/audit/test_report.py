@@ -1,11 +1,12 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from audit_builders import TASK, affine, dataset, image_of, label_of, record, task_of
 
-from pipeline.artifacts import Finding, Findings, Splits
+from pipeline.artifacts import Advice, AdviceItem, Finding, Findings, Splits
 from pipeline.audit.config import AuditConfig, Waiver
 from pipeline.audit.report import ReportInput, render_report
 from pipeline.audit.rows import RowWork
@@ -74,9 +75,10 @@ def test_clean_dataset_shows_samples_classes_and_folds(tmp_path):
     page = outline(html)
     assert {link.removeprefix("#") for link in page.links} <= set(page.ids)
     assert len(page.sources) == 3
-    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
-    for text in ("clean", "liver", "least foreground", "6 of 6", "KFold", "passed"):
+    assert all(source.startswith("data:image/webp;base64,") for source in page.sources)
+    for text in ("Ready to train", "liver", "least foreground", "6 of 6", "KFold"):
         assert text in html
+    assert "nothing found" in html
     assert "http" not in re.sub(r'http-equiv="[^"]*"', "", html)
 
 
@@ -86,16 +88,49 @@ def test_worst_findings_have_pictures_up_to_the_limit(tmp_path):
     html = render_report(report)
     page = outline(html)
     assert len(page.sources) == 5
-    assert html.count("E01 undeclared label values: case") == 2 * 2  # heading and alternative text
-    assert "errors" in html
-    assert (
-        len(
-            outline(
-                render_report(report_of(tmp_path, labels, config=AuditConfig(max_pictures=0)))
-            ).sources
-        )
-        == 0
+    assert html.count("label drawn over the image: E01 undeclared label values, case") == 2
+    assert "Do not train yet" in html
+    assert html.count("data-viewer=") == html.count('id="data-v') == 5
+
+
+def test_without_pictures_the_page_carries_no_viewer(tmp_path):
+    report = report_of(tmp_path, [label_of() * 7] * 2, config=AuditConfig(max_pictures=0))
+    html = render_report(report)
+    assert outline(html).sources == []
+    assert 'id="viewer' not in html
+    assert len(html) < 100_000
+
+
+def test_advice_and_hit_probability_are_shown_once_they_exist(tmp_path):
+    report = report_of(tmp_path, [label_of()] * 2)
+    assert 'id="advice"' not in render_report(report)
+    item = AdviceItem(
+        check_id="T05",
+        headline="do not mirror <left>",
+        reason="because",
+        settings={"train.mirror": [1, 2]},
     )
+    advice = Advice(items=(item,), patch_hits={"liver": 0.25})
+    html = render_report(replace(report, advice=advice))
+    for text in ("T05 do not mirror &lt;left&gt;", "train.mirror: [1, 2]", "25 %"):
+        assert text in html
+
+
+def test_a_thousand_cases_with_five_thousand_findings_stay_usable(tmp_path):
+    small = report_of(tmp_path, [label_of()] * 2, config=AuditConfig(max_pictures=0))
+    names = [f"patient_{n:04d}_with_a_long_name" for n in range(1000)]
+    first, case = small.dataset.rows[0], small.dataset.manifest.cases[0]
+    rows = [first.model_copy(update={"case_id": name}) for name in names]
+    cases = [case.model_copy(update={"case_id": name}) for name in names]
+    text = "a sentence about what was found, with a number or two, as long as they usually are"
+    found = tuple(
+        Finding(check_id=check, severity="warning", case_id=name, message=text, fix=text, value=0.1)
+        for check in ("S03", "S04", "S05", "S09", "E05")
+        for name in names
+    )
+    findings = small.findings.model_copy(update={"findings": found, "n_cases": 1000})
+    report = replace(small, dataset=dataset(rows, cases), findings=findings)
+    assert len(render_report(report).encode()) < 5_000_000
 
 
 def test_names_from_the_data_cannot_become_markup(tmp_path):

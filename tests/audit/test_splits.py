@@ -1,12 +1,15 @@
 import numpy as np
 import pytest
+from audit_builders import TASK, usable_row
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold
 
-from pipeline.audit.config import AuditConfig, GroupConfig
-from pipeline.audit.splits import find_groups, make_splits
-from pipeline.core.errors import ConfigError, DataError
+from pipeline.artifacts import Fingerprint
+from pipeline.audit.config import AuditConfig
+from pipeline.audit.groups import Grouping
+from pipeline.audit.splits import make_splits, split_dataset
+from pipeline.core.errors import DataError
 
 case_ids = st.lists(
     st.text("abc012_", min_size=1, max_size=6), min_size=2, max_size=40, unique=True
@@ -90,29 +93,70 @@ def test_one_case_cannot_be_divided(ids):
     assert "--fold all" in error.value.fix
 
 
-def test_groups_by_pattern():
-    config = GroupConfig(pattern="^(p[0-9]+)_")
-    assert find_groups(["p1_a", "p1_b", "q_c"], config) == {"p1_a": "p1", "p1_b": "p1"}
-    assert find_groups(["p1_a"], GroupConfig()) == {}
+IDS = [f"case_{n:03d}" for n in range(40)]
 
 
-@pytest.mark.parametrize("pattern", ["(", "p[0-9]+", "(a)(b)"])
-def test_a_pattern_needs_one_group(pattern):
-    with pytest.raises(ConfigError, match="cannot use the group pattern"):
-        find_groups(["p1"], GroupConfig(pattern=pattern))
+def volumes_of(n_with_lesion):
+    return {
+        i: {"organ": 30.0, "lesion": 2.0 if n < n_with_lesion else 0.0} for n, i in enumerate(IDS)
+    }
 
 
-def test_groups_by_file(tmp_path):
-    file = tmp_path / "groups.csv"
-    file.write_text("case_id,group,age\nc1,p1,40\nc2, p1,41\nc3,,42\n", encoding="utf-8-sig")
-    assert find_groups(["c1"], GroupConfig(file=file)) == {"c1": "p1", "c2": "p1"}
+def test_a_patchy_class_is_spread_evenly_and_the_reason_is_told():
+    volumes = volumes_of(10)
+    splits = make_splits(IDS, {}, AuditConfig(), volumes_ml=volumes)
+    assert "'lesion' is absent in 30 of 40 cases" in splits.method
+    with_lesion = [sum(volumes[i]["lesion"] > 0 for i in f.validation) for f in splits.folds]
+    assert with_lesion == [2] * 5
+    assert [len(f.validation) for f in splits.folds] == [8] * 5
 
 
-@pytest.mark.parametrize("content", [None, "", "id,patient\na,b\n"])
-def test_a_bad_group_file_is_named(tmp_path, content):
-    file = tmp_path / "groups.csv"
-    if content is not None:
-        file.write_text(content)
-    with pytest.raises(ConfigError) as error:
-        find_groups(["c1"], GroupConfig(file=file))
-    assert "case_id,group" in error.value.fix
+@pytest.mark.parametrize("n_with_lesion", [0, 39, 40])
+def test_a_class_in_nearly_all_or_no_cases_keeps_the_folds_of_nnunet(n_with_lesion):
+    plain = make_splits(IDS, {}, AuditConfig())
+    splits = make_splits(IDS, {}, AuditConfig(), volumes_ml=volumes_of(n_with_lesion))
+    assert splits.folds == plain.folds
+    assert "nnU-Net" in splits.method
+
+
+def test_the_kind_of_folds_can_be_forced():
+    volumes = volumes_of(10)
+    plain = make_splits(IDS, {}, AuditConfig())
+    nnunet = make_splits(IDS, {}, AuditConfig(split="nnunet"), volumes_ml=volumes)
+    assert nnunet.folds == plain.folds
+    stratified = make_splits(IDS, {}, AuditConfig(split="stratified"))
+    assert stratified.folds != plain.folds
+    assert "audit.split is stratified" in stratified.method
+
+
+def test_folds_of_nnunet_ignore_patients_only_when_forced():
+    groups = {i: i[:7] for i in IDS}  # ten cases each
+    folds = make_splits(IDS, groups, AuditConfig(split="nnunet", n_folds=2)).folds
+    assert {groups[i] for i in folds[0].train} & {groups[i] for i in folds[0].validation}
+    assert make_splits(IDS, groups, AuditConfig(n_folds=2)).method.endswith("not cross folds")
+
+
+def test_splitting_a_dataset_keeps_patients_sites_and_their_source():
+    rows = [usable_row(f"p{n // 2}_{n % 2}") for n in range(12)]
+    ids = [row.case_id for row in rows]
+    fingerprint = Fingerprint(cases=tuple(row.fingerprint for row in rows))
+    grouping = Grouping({i: i[:2] for i in ids}, dict.fromkeys([*ids, "other"], "Bern"), "a file")
+    splits = split_dataset(fingerprint, TASK, grouping, AuditConfig())
+    assert "a file" in splits.method
+    assert set(splits.sites) == set(ids)
+    assert len(splits.folds) == 5
+    lone = split_dataset(
+        fingerprint.model_copy(update={"cases": ()}), TASK, grouping, AuditConfig()
+    )
+    assert lone.folds == ()
+
+
+def test_hippocampus_would_keep_the_published_folds():
+    rows = [usable_row(f"hippocampus_{n:03d}", (1500, 1400 + n)) for n in range(208)]
+    fingerprint = Fingerprint(cases=tuple(row.fingerprint for row in rows))
+    splits = split_dataset(fingerprint, TASK, Grouping(), AuditConfig())
+    ids = [row.case_id for row in rows]
+    reference = KFold(n_splits=5, shuffle=True, random_state=12345).split(np.arange(208))
+    assert [f.validation for f in splits.folds] == [
+        tuple(ids[n] for n in places) for _, places in reference
+    ]

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
-from audit_builders import facts, label_of, stored, view
+from audit_builders import TASK, facts, label_of, stored, view
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline.audit.view import count_label_values, mask_of_values, spatial_shape
+from pipeline.artifacts import LabelClass, Task
+from pipeline.audit import view as module
+from pipeline.audit.view import count_label_values, index_map, mask_of_values, spatial_shape
 
 shapes = hnp.array_shapes(min_dims=3, max_dims=3, max_side=6)
 
@@ -66,3 +68,48 @@ def test_shape_of_stored_arrays_and_files():
         ("image", facts("image.nii", (1,)).file),
         ("label", "label.nii"),
     ]
+
+
+def recoded(**changes):
+    classes = (
+        LabelClass(name="liver", index=1, source_values=(50, -3)),
+        LabelClass(name="tumor", index=2, source_values=(7,)),
+    )
+    return Task(channels=TASK.channels, classes=classes, **changes)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int64, np.float32, np.float64])
+def test_values_become_class_indices(dtype):
+    label = np.array([[[0, 50, -3, 7, 9]]], dtype)
+    found = index_map(view(label, task=recoded()))
+    assert found is not None
+    assert found.dtype == np.int16
+    assert found.tolist() == [[[0, 1, 1, 2, -1]]]
+
+
+@given(st.sampled_from([1, 40, 1 << 20]), st.integers(0, 2**32))
+def test_the_map_does_not_depend_on_the_slabs_it_is_made_in(n_voxels, seed):
+    label = np.random.default_rng(seed).choice([0, 50, -3, 7, 9], (5, 4, 6)).astype(np.int16)
+    before = module._CHUNK_VOXELS
+    module._CHUNK_VOXELS = n_voxels
+    try:
+        found = index_map(view(label, task=recoded()))
+    finally:
+        module._CHUNK_VOXELS = before
+    table = {0: 0, 50: 1, -3: 1, 7: 2, 9: -1}
+    assert found is not None
+    assert found.ravel().tolist() == [table[v] for v in label.ravel().tolist()]
+
+
+def test_masks_huge_values_and_float_noise():
+    assert np.array_equal(index_map(view(np.ones((8, 2, 3), bool))), np.ones((8, 2, 3)))
+    huge = np.array([[[0, 10**9, 1]]])
+    assert np.array_equal(index_map(view(huge)), [[[0, -1, 1]]])
+    noise = np.array([[[0.0, 1 + 1e-6, np.nan, 2]]], np.float32)
+    assert np.array_equal(index_map(view(noise)), [[[0, 1, 0, 2]]])
+
+
+def test_what_is_no_label_map_has_no_indices():
+    assert index_map(view(np.full((2, 3, 4), 0.4, np.float32))) is None
+    many = np.arange(2000).reshape(10, 10, 20)
+    assert index_map(view(many)) is None

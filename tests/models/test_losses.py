@@ -1,12 +1,18 @@
-"""The loss agrees with its definition, and an absent class does not pin it at 1."""
+"""Losses agree with their definitions and with MONAI; an absent class does not pin them."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from monai.losses.dice import DiceLoss
+from monai.losses.focal_loss import FocalLoss
+from monai.losses.tversky import TverskyLoss
 from torch.nn import functional
 
-from pipeline.models.losses import SegmentationLoss
+from pipeline.models.losses import LossSettings, SegmentationLoss
+
+KINDS = ("dice_ce", "dice", "ce", "dice_focal", "tversky", "tversky_ce", "focal_tversky")
+VOXELWISE = ("dice_ce", "ce", "dice_focal", "tversky_ce")
 
 
 def sample(seed=0, n_classes=3):
@@ -14,6 +20,11 @@ def sample(seed=0, n_classes=3):
     logits = torch.randn((2, n_classes, 5, 6, 4), generator=generator)
     label = torch.randint(0, n_classes, (2, 5, 6, 4), generator=generator)
     return logits, label
+
+
+def loss_of(kind, **settings):
+    background = {"include_background": kind not in VOXELWISE}
+    return SegmentationLoss(LossSettings(kind, **(background | settings)))
 
 
 def batch_dice_loss(logits, label):
@@ -26,10 +37,15 @@ def batch_dice_loss(logits, label):
     return (1 - 2 * overlap / (total + 1e-5))[1:].mean()
 
 
+def saturated(label, n_classes, scale=50.0):
+    return scale * functional.one_hot(label, n_classes).movedim(-1, 1).float()
+
+
 @given(seed=st.integers(0, 1000), n_classes=st.integers(2, 6))
 def test_parts_follow_their_definitions(seed, n_classes):
     logits, label = sample(seed, n_classes)
-    parts = SegmentationLoss("dice_ce", dice_weight=0.7, ce_weight=1.3)(logits, label)
+    loss = SegmentationLoss(LossSettings("dice_ce", overlap_weight=0.7, voxel_weight=1.3))
+    parts = loss(logits, label)
     dice = batch_dice_loss(logits, label)
     cross_entropy = functional.cross_entropy(logits, label)
     assert parts.dice == pytest.approx(float(dice), abs=1e-5)
@@ -37,45 +53,129 @@ def test_parts_follow_their_definitions(seed, n_classes):
     assert parts.total == pytest.approx(float(0.7 * dice + 1.3 * cross_entropy), abs=1e-5)
 
 
+MONAI = {"to_onehot_y": True, "smooth_nr": 0.0, "smooth_dr": 1e-5, "softmax": True}
+
+
+@pytest.mark.parametrize("batch", [True, False])
+@pytest.mark.parametrize("background", [True, False])
+@given(seed=st.integers(0, 100))
+def test_overlap_terms_agree_with_monai_in_value_and_gradient(seed, batch, background):
+    same = {"include_background": background, "batch": batch, **MONAI}
+    ours = {"include_background": background, "batch_dice": batch}
+    pairs = (
+        (loss_of("dice", **ours), DiceLoss(**same)),
+        (loss_of("tversky", **ours), TverskyLoss(alpha=0.3, beta=0.7, **same)),
+    )
+    for mine, theirs in pairs:
+        one, label = sample(seed)
+        two = one.clone().requires_grad_()
+        one.requires_grad_()
+        total, expected = mine(one, label).total, theirs(two, label[:, None])
+        assert total.item() == pytest.approx(expected.item(), abs=1e-6)
+        total.backward()
+        expected.backward()
+        torch.testing.assert_close(one.grad, two.grad, atol=1e-6, rtol=0)
+
+
+@given(seed=st.integers(0, 100), gamma=st.floats(0.0, 4.0))
+def test_the_focal_term_agrees_with_monai(seed, gamma):
+    logits, label = sample(seed)
+    mine = loss_of("dice_focal", focal_gamma=gamma)(logits, label)
+    # MONAI takes the mean over classes too; only one class of a voxel is ever not zero.
+    focal = 3 * FocalLoss(to_onehot_y=True, use_softmax=True, gamma=gamma)(logits, label[:, None])
+    assert float(mine.total - mine.dice) == pytest.approx(float(focal), abs=1e-6)
+
+
+@given(seed=st.integers(0, 100))
+def test_weighted_cross_entropy_is_that_of_torch(seed):
+    logits, label = sample(seed)
+    weights = (0.3, 1.0, 3.0)
+    mine = loss_of("ce", class_weights=weights)(logits, label)
+    theirs = functional.cross_entropy(logits, label, weight=torch.tensor(weights))
+    assert float(mine.total) == pytest.approx(float(theirs), abs=1e-6)
+    assert mine.cross_entropy == pytest.approx(float(functional.cross_entropy(logits, label)))
+
+
+def test_focal_tversky_is_a_root_of_each_class_loss():
+    logits, label = sample()
+    one_class = {"include_background": False, "tversky_gamma": 2.0}
+    label[label == 2] = 1
+    plain = loss_of("tversky", **one_class)(logits[:, :2], label).total
+    root = loss_of("focal_tversky", **one_class)(logits[:, :2], label).total
+    assert float(root) == pytest.approx(float(plain) ** 0.5, abs=1e-6)
+
+
+def test_equal_costs_make_tversky_dice():
+    logits, label = sample()
+    tversky = loss_of("tversky", tversky_alpha=0.5, tversky_beta=0.5)(logits, label)
+    assert float(tversky.total) == pytest.approx(float(tversky.dice), abs=1e-5)
+
+
 def test_dice_alone_trains_on_dice_alone():
     logits, label = sample()
-    parts = SegmentationLoss("dice")(logits, label)
+    parts = loss_of("dice")(logits, label)
     assert float(parts.total) == pytest.approx(float(parts.dice))
     assert parts.cross_entropy > 0
 
 
-def test_a_perfect_prediction_costs_nothing_a_blank_one_more_than_random():
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_perfect_prediction_costs_nothing_and_a_blank_one_much(kind):
     _, label = sample()
-    loss = SegmentationLoss("dice_ce")
-    perfect = 50 * functional.one_hot(label, 3).movedim(-1, 1).float()
-    blank = torch.zeros_like(perfect)
-    blank[:, 0] = 50
-    assert float(loss(perfect, label).total) == pytest.approx(0, abs=1e-4)
-    assert loss(blank, label).total > loss(torch.zeros_like(perfect), label).total
+    loss = loss_of(kind)
+    perfect, blank = saturated(label, 3), saturated(torch.zeros_like(label), 3)
+    assert float(loss(perfect, label).total) == pytest.approx(0, abs=1e-3)
+    assert loss(blank, label).total > 0.3
 
 
-@pytest.mark.parametrize("kind", ["dice", "dice_ce"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_class_absent_from_one_patch_is_learned_from_the_other(kind):
     logits, label = sample()
     label[0] = 0
     logits.requires_grad_()
-    SegmentationLoss(kind)(logits, label).total.backward()
+    loss_of(kind)(logits, label).total.backward()
     # Per-sample Dice with smoothing in both places leaves the empty patch a gradient of 1e-7.
     assert logits.grad[0].abs().sum() > 1e-3
     assert torch.isfinite(logits.grad).all()
 
 
-def test_all_empty_labels_give_a_finite_loss_and_gradient():
-    logits, label = sample()
-    label[:] = 0
-    logits.requires_grad_()
-    total = SegmentationLoss("dice_ce")(logits, label).total
-    total.backward()
-    assert torch.isfinite(total)
-    assert torch.isfinite(logits.grad).all()
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_empty_labels_and_sure_predictions_give_finite_losses_and_gradients(kind, scale):
+    background = torch.zeros((2, 4, 4, 4), dtype=torch.int64)
+    for label in (background, background + 1):
+        logits = saturated(background, 3, scale).requires_grad_()
+        total = loss_of(kind)(logits, label).total
+        total.backward()
+        assert torch.isfinite(total)
+        assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_loss_falls_within_50_steps_on_a_phantom(kind):
+    torch.manual_seed(0)
+    label = torch.zeros((1, 8, 8, 8), dtype=torch.int64)
+    label[:, 2:6, 2:6, 1:4] = 1
+    label[:, 2:6, 2:6, 5:7] = 2
+    image = label[:, None] + 0.1 * torch.randn((1, 1, 8, 8, 8))
+    network = torch.nn.Sequential(
+        torch.nn.Conv3d(1, 8, 1), torch.nn.ReLU(), torch.nn.Conv3d(8, 3, 1)
+    )
+    optimizer, loss = torch.optim.Adam(network.parameters(), lr=0.05), loss_of(kind)
+    first = float(loss(network(image), label).total.detach())
+    for _ in range(50):
+        optimizer.zero_grad()
+        total = loss(network(image), label).total
+        total.backward()
+        optimizer.step()
+    assert float(total.detach()) < 0.5 * first
 
 
 def test_half_precision_logits_are_computed_in_float32():
     logits, label = sample()
-    parts = SegmentationLoss("dice_ce")(logits.half(), label)
-    assert parts.total.dtype is torch.float32
+    assert loss_of("dice_ce")(logits.half(), label).total.dtype is torch.float32
+
+
+def test_weights_travel_with_the_loss_but_not_into_checkpoints():
+    loss = loss_of("ce", class_weights=(1.0, 2.0))
+    assert loss.state_dict() == {}
+    assert len(list(loss.buffers())) == 1

@@ -5,12 +5,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from pipeline.artifacts import QUANTILE_LEVELS, CaseFingerprint, ChannelStatistics, Task
+from pipeline.core.errors import ConfigError
 from pipeline.core.task import Channel, LabelClass
 from pipeline.models.networks import build_network
 from pipeline.train.config import NetworkConfig, OptimizerConfig, TrainConfig
-from pipeline.train.plan import is_lateralized, make_plan
+from pipeline.train.plan import make_plan
 
 
 def make_task(*names: str, modality: str = "mr", n_channels: int = 1) -> Task:
@@ -83,33 +85,6 @@ def test_skull_stripped_images_are_normalized_inside_the_mask():
     assert plan.preprocessing.normalizations[0].kind == "zscore_nonzero"
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("kidney_left", True),
-        ("LeftParotid", True),
-        ("Right lung", True),
-        ("hip_l", True),
-        ("lung-R", True),
-        ("Anterior", False),
-        ("liver", False),
-        ("copyright", False),
-        ("cleft", False),
-        ("RIGHT_KIDNEY", True),
-        ("PAROTID_LEFT", True),
-        ("LEFT", True),
-        ("L_Kidney", True),
-        ("KidneyL", True),
-        ("Parotid_Lt", True),
-        ("ctx-lh-precentral", True),
-        ("RV", False),
-        ("L1 vertebra", False),
-    ],
-)
-def test_sides_are_read_from_class_names(name, expected):
-    assert is_lateralized(name) is expected
-
-
 def test_lateralized_classes_are_not_mirrored():
     rows = [make_row()] * 3
     plan = make_plan(rows, make_task("KidneyLeft", "KidneyRight"), TrainConfig(), "cpu")
@@ -173,3 +148,21 @@ def test_mirroring_needs_a_gpu_and_classes_without_sides():
     assert make_plan(rows, make_task("liver"), TrainConfig(), "cuda").mirror_axes == (0,)
     assert make_plan(rows, make_task("liver"), TrainConfig(), "cpu").mirror_axes == ()
     assert make_plan(rows, make_task("left"), TrainConfig(), "cuda").mirror_axes == ()
+
+
+def test_class_weights_follow_the_order_of_the_task_and_refuse_unknown_names():
+    rows, task = [make_row()], make_task("liver", "tumor")
+    config = TrainConfig.model_validate({"loss": {"class_weights": {"tumor": 3.0}}})
+    plan = make_plan(rows, task, config, "cpu")
+    assert plan.class_weights == (1.0, 1.0, 3.0)
+    assert any("tumor 3" in reason for reason in plan.reasons)
+    assert make_plan(rows, task, TrainConfig(), "cpu").class_weights is None
+    wrong = TrainConfig.model_validate({"loss": {"class_weights": {"tumour": 3.0}}})
+    with pytest.raises(ConfigError, match="no class 'tumour'") as raised:
+        make_plan(rows, task, wrong, "cpu")
+    assert "tumor" in raised.value.fix
+
+
+def test_class_weights_without_a_term_per_voxel_are_refused():
+    with pytest.raises(ValidationError, match="has neither"):
+        TrainConfig.model_validate({"loss": {"kind": "dice", "class_weights": {"a": 2.0}}})

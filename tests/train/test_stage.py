@@ -18,7 +18,7 @@ from filelock import FileLock
 from pydantic import ValidationError
 from workfolders import audited, quick
 
-from pipeline.artifacts import ModelCard, Summary, read_artifact
+from pipeline.artifacts import Findings, ModelCard, Summary, read_artifact
 from pipeline.core.errors import (
     CheckpointError,
     DataError,
@@ -219,6 +219,10 @@ def test_a_class_that_is_lost_is_named_with_advice(workspace, caplog, monkeypatc
         run(workspace, quick(n_validations=3, loss={"kind": "dice"}))
     assert "validation Dice is still below 0.1 for liver, kidney" in caplog.text
     assert "train.loss.kind=dice_ce" in caplog.text
+    assert "guard: class 'liver' was predicted nowhere in 2 validations in a row" in caplog.text
+    guarded = read_artifact(workspace.fold_dir("0") / "guard.json", Findings, made_by="train")
+    assert {f.class_name for f in guarded.findings} == {"liver", "kidney"}
+    assert all(f.check_id == "P06" for f in guarded.findings)
 
 
 def test_fold_all_trains_on_every_case(workspace):

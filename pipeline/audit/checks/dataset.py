@@ -1,7 +1,7 @@
 """Checks over all cases: families D, and those of F, G and E that need the whole dataset."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pipeline.artifacts import CaseRecord, Finding
 from pipeline.audit.checks.files import finding_of_problem
@@ -237,6 +237,78 @@ def check_usable(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
             fix="add labelled cases or repair those listed here",
         )
     ]
+
+
+def check_fold_classes(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
+    """D05: a class that is missing, or hardly there, in training or validation of a fold."""
+    folds = dataset.splits.folds
+    if not folds:
+        return []
+    minimum = config.cohort.min_positive_cases
+    usable = {case_id for fold in folds for case_id in fold.validation}
+    is_small = max(len(fold.validation) for fold in folds) < 2 * minimum
+    findings = [_small_folds(dataset, minimum)] if is_small else []
+    for position, name in enumerate(dataset.manifest.task.class_names):
+        positive = {
+            row.case_id
+            for row in dataset.rows
+            if row.case_id in usable and row.n_class_voxels[position] > 0
+        }
+        trained = [len(positive & set(fold.train)) for fold in folds]
+        validated = [len(positive & set(fold.validation)) for fold in folds]
+        if not any(validated):
+            continue  # nowhere in the usable cases: E05 says so
+        if min(trained) == 0:
+            patients = {dataset.splits.groups.get(i, f"case {i}") for i in positive}
+            findings.append(_untrained(name, trained, sum(validated), len(patients)))
+        elif not is_small and min(validated) < minimum:
+            findings.append(_unmeasured(name, validated, minimum))
+    return findings
+
+
+def _small_folds(dataset: DatasetView, minimum: int) -> Finding:
+    """The whole dataset is small: no fault of a class."""
+    smallest = min(len(fold.validation) for fold in dataset.splits.folds)
+    return Finding(
+        check_id="D05",
+        severity="info",
+        value=smallest,
+        threshold=2 * minimum,
+        message=f"a fold validates on as few as {smallest} case{'s' if smallest != 1 else ''}; "
+        "the score of one fold has no meaningful confidence interval",
+        fix="judge a model over all folds together, or on a test set of its own",
+    )
+
+
+def _untrained(name: str, trained: Sequence[int], n_positive: int, n_patients: int) -> Finding:
+    """An error if other folds would do better, a warning if only more cases would."""
+    folds = ", ".join(str(n) for n, count in enumerate(trained) if count == 0)
+    return Finding(
+        check_id="D05",
+        severity="error" if n_patients > 1 else "warning",
+        class_name=name,
+        value=0,
+        threshold=1,
+        message=f"class '{name}' is in {n_positive} usable case{'s' if n_positive > 1 else ''}, "
+        f"none of them in training of fold {folds}; a network trained there cannot know it",
+        fix="set audit.split: stratified, which spreads them"
+        if n_patients > 1
+        else "add cases that show it, take the class out, or train on all cases with --fold all",
+    )
+
+
+def _unmeasured(name: str, validated: Sequence[int], minimum: int) -> Finding:
+    listed = ", ".join(str(n) for n in validated)
+    return Finding(
+        check_id="D05",
+        severity="warning",
+        class_name=name,
+        value=min(validated),
+        threshold=minimum,
+        message=f"class '{name}' is in {listed} validation cases of the folds; a score over fewer "
+        f"than {minimum} cases has no meaningful confidence interval",
+        fix="judge it over all folds together, or add cases that show it",
+    )
 
 
 def _names(case_ids: Iterable[str]) -> str:

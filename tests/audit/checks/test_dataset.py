@@ -141,3 +141,52 @@ def test_one_usable_case_is_not_enough():
     assert found(checks.check_usable(dataset(usable[:1], []), CONFIG)) == [("D05", "error")]
     assert checks.check_usable(dataset(usable, []), CONFIG) == []
     assert TASK.class_names == ("liver", "tumor")
+
+
+def folds_of(*presence):
+    """Folds whose validation cases show the second class as often as given: (with, without)."""
+    rows, validation = [], []
+    for n, (n_with, n_without) in enumerate(presence):
+        counts = [(9, 5)] * n_with + [(9, 0)] * n_without
+        here = [row(f"f{n}_{k:02d}", count) for k, count in enumerate(counts)]
+        rows += here
+        validation.append(tuple(r.case_id for r in here))
+    every = {r.case_id for r in rows}
+    folds = tuple(Fold(train=tuple(sorted(every - set(ids))), validation=ids) for ids in validation)
+    splits = Splits(method="any", seed=1, folds=folds)
+    return replace(dataset(rows, []), splits=splits)
+
+
+def test_a_class_that_training_of_a_fold_lacks_is_an_error():
+    (finding,) = checks.check_fold_classes(folds_of((3, 10), (0, 13), (0, 13)), CONFIG)
+    assert (finding.check_id, finding.severity, finding.class_name) == ("D05", "error", "tumor")
+    assert "fold 0" in finding.message
+    assert "stratified" in finding.fix
+
+
+def test_a_class_of_one_case_or_patient_is_a_warning_because_no_other_folds_would_help():
+    lone = folds_of((1, 10), (0, 11), (0, 11))
+    (finding,) = checks.check_fold_classes(lone, CONFIG)
+    assert (finding.check_id, finding.severity) == ("D05", "warning")
+    assert "1 usable case," in finding.message
+    pair = folds_of((2, 10), (0, 12), (0, 12))
+    groups = {"f0_00": "p", "f0_01": "p"}
+    pair = replace(pair, splits=pair.splits.model_copy(update={"groups": groups}))
+    assert found(checks.check_fold_classes(pair, CONFIG)) == [("D05", "warning")]
+
+
+def test_a_class_with_few_cases_in_a_fold_is_a_warning():
+    (finding,) = checks.check_fold_classes(folds_of((6, 6), (4, 8), (0, 12)), CONFIG)
+    assert (finding.severity, finding.class_name, finding.value) == ("warning", "tumor", 0)
+    assert "6, 4, 0 validation cases" in finding.message
+    assert checks.check_fold_classes(folds_of((6, 6), (5, 8)), CONFIG) == []
+
+
+def test_small_folds_are_told_once_and_not_held_against_the_classes():
+    findings = checks.check_fold_classes(folds_of((2, 0), (1, 0), (0, 1)), CONFIG)
+    assert found(findings) == [("D05", "info")]
+    assert checks.check_fold_classes(dataset(rows_of((5, 1)), []), CONFIG) == []
+
+
+def test_a_class_that_is_nowhere_is_left_to_e05():
+    assert checks.check_fold_classes(folds_of((0, 12), (0, 12)), CONFIG) == []

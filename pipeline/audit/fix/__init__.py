@@ -1,0 +1,1 @@
+"""`voxline audit --fix`: a corrected copy of a dataset; the source is never touched."""

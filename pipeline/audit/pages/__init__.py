@@ -1,0 +1,1 @@
+"""Parts of the audit report, one file per section."""

@@ -1,0 +1,65 @@
+"""The audit of label files without images, alone or before they are scored."""
+
+from collections import Counter
+from pathlib import Path
+
+from pipeline.artifacts import Findings
+from pipeline.audit.config import AuditConfig
+from pipeline.audit.folder import audit_label_folder
+from pipeline.core.errors import UsageError
+from pipeline.core.task import Task
+from pipeline.evaluate.inputs import input_from_folders
+from pipeline.evaluate.pairs import pair_cases
+from pipeline.evaluate.task import find_task
+from pipeline.io.discover import list_volumes
+
+
+def audit_labels(folder: Path, ref: Path | None, config: AuditConfig) -> Findings:
+    """Check every label file of a folder.
+
+    Args:
+        folder: Predictions, or labels before pairing.
+        ref: Reference labels that say which classes there are and on which grids; None for none.
+        config: Thresholds and waivers.
+
+    Returns:
+        The findings.
+
+    Raises:
+        UsageError: If a folder does not exist or holds no label file.
+    """
+    files, references, task = _label_files(folder, ref)
+    return audit_label_folder(files, folder, config, task=task, references=references)
+
+
+def loud_lines(findings: Findings) -> list[str]:
+    """One line per check with errors or warnings, for the log."""
+    loud = [f for f in findings.findings if f.severity != "info" and f.waived is None]
+    counts = Counter(f.check_id for f in loud)
+    first = {f.check_id: f for f in reversed(loud)}
+    return [
+        f"{check_id} in {n} {'file' if n == 1 else 'files'}, such as "
+        f"{first[check_id].case_id or 'all'}: {first[check_id].message}"
+        for check_id, n in counts.items()
+    ]
+
+
+def _label_files(
+    folder: Path, ref: Path | None
+) -> tuple[dict[str, Path], dict[str, Path], Task | None]:
+    if not folder.is_dir():
+        raise UsageError(
+            "there is no such folder", where=str(folder), fix="name the folder of the label files"
+        )
+    files = list_volumes(folder)
+    if not files:
+        raise UsageError(
+            "the folder holds no label files", where=str(folder), fix="it needs .nii.gz or .nii"
+        )
+    if ref is None:
+        return files, {}, None
+    references = input_from_folders(folder, ref.resolve()).references
+    pairs = [p for p in pair_cases(files, references).pairs if p.prediction is not None]
+    paired = {p.case_id: p.prediction for p in pairs if p.prediction is not None}
+    others = {i: f for i, f in files.items() if f not in paired.values()}
+    return {**others, **paired}, {p.case_id: p.reference for p in pairs}, find_task(references)
