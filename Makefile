@@ -99,7 +99,8 @@ check: lint types layers test test-slow ## Everything CI runs
 bench: $(DEV) ## Run the side-by-side benchmarks
 	@for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
-screenshots: $(DEV) ## Take the pictures of the MLflow UI in docs/ (needs Chromium)
+screenshots: $(DEV) ## Take the pictures of the reports and the MLflow UI in docs/ (needs Chromium)
+	@$(BIN)/python scripts/screenshot_report.py docs/images
 	@$(BIN)/python scripts/screenshot_mlflow.py runs docs/images
 
 clean: ## Remove caches; data, runs and .venv stay

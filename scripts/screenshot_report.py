@@ -1,9 +1,10 @@
-"""Take the pictures of the audit report that the documentation shows.
+"""Take the pictures of the audit and evaluation reports that the documentation shows.
 
     python scripts/screenshot_report.py docs/images
 
 A copy of the demo dataset gets faults that people meet (`FAULTS`), is ingested and audited, and the
-page is photographed: the overview, one finding card, and the viewer.
+page is photographed: the overview, one finding card, and the viewer. Then predictions with errors
+that models make (`spoiled`) are scored against the demo labels, and that page is photographed.
 """
 
 import argparse
@@ -23,6 +24,9 @@ from pipeline.audit.stage import audit
 from pipeline.core.task import TaskConfig
 from pipeline.core.tracker import NullTracker
 from pipeline.core.workspace import Workspace
+from pipeline.evaluate.config import EvaluateConfig
+from pipeline.evaluate.inputs import input_from_folders
+from pipeline.evaluate.stage import evaluate
 from pipeline.ingest.config import IngestConfig
 from pipeline.ingest.stage import ingest
 
@@ -42,7 +46,7 @@ Affine = NDArray[np.float64]
 
 def main() -> None:
     """Make the faulty dataset, audit it, and save what the report looks like."""
-    parser = argparse.ArgumentParser(description="Screenshots of the audit report")
+    parser = argparse.ArgumentParser(description="Screenshots of the reports")
     parser.add_argument("output", type=Path, help="folder for the pictures")
     parser.add_argument("--keep", type=Path, help="folder to keep dataset and report in")
     parser.add_argument("--chromium", default=shutil.which("chromium") or "chromium")
@@ -50,6 +54,7 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         report = audit_faulty_demo(options.keep or Path(temporary))
+        scores = score_spoiled_demo(options.keep or Path(temporary))
         with sync_playwright() as play:
             browser = play.chromium.launch(executable_path=options.chromium, args=CHROMIUM_FLAGS)
             page = browser.new_page(
@@ -57,6 +62,8 @@ def main() -> None:
             )
             page.goto(report.as_uri())
             photograph(page, options.output)
+            page.goto(scores.as_uri())
+            photograph_scores(page, options.output)
             browser.close()
 
 
@@ -75,6 +82,60 @@ def photograph(page: Page, folder: Path) -> None:
     page.locator("#viewer").screenshot(path=folder / "audit_viewer.png")
     for name in ("overview", "card", "viewer"):
         print(folder / f"audit_{name}.png")
+
+
+def photograph_scores(page: Page, folder: Path) -> None:
+    """Save the overview, the drawings of volumes, a worst case and the viewer."""
+    page.screenshot(path=folder / "evaluate_overview.png")
+    page.locator("#volumes").screenshot(path=folder / "evaluate_volumes.png")
+    case = page.locator("#pictures .figure:has([data-viewer])").first
+    case.scroll_into_view_if_needed()
+    case.locator("img").first.wait_for()
+    case.screenshot(path=folder / "evaluate_case.png")
+    case.locator("[data-viewer]").click()
+    page.locator("#viewer-canvas[data-ready]").wait_for(timeout=TIMEOUT_MS)
+    page.wait_for_timeout(1000)
+    page.locator("#viewer").screenshot(path=folder / "evaluate_viewer.png")
+    for name in ("overview", "volumes", "case", "viewer"):
+        print(folder / f"evaluate_{name}.png")
+
+
+def score_spoiled_demo(folder: Path) -> Path:
+    """Make the dataset, predictions with errors, and score them.
+
+    Args:
+        folder: Gets `demo`, `predictions` and `scores`.
+
+    Returns:
+        The report.
+    """
+    data, predictions = folder / "demo", folder / "predictions"
+    make_dataset(data, n_cases=24, seed=0)
+    shutil.rmtree(predictions, ignore_errors=True)
+    predictions.mkdir()
+    rng = np.random.default_rng(0)
+    for number, file in enumerate(sorted((data / "labelsTr").glob("*.nii.gz"))):
+        # One case that nobody predicted.
+        if number != 5:
+            label, affine = _read(file)
+            _write(predictions / file.name, spoiled(label, number, rng), affine)
+    config = EvaluateConfig(regions={"liver with tumor": ("liver", "tumor")}, multi=("tumor",))
+    source = input_from_folders(predictions, data / "labelsTr")
+    evaluate(config, source, folder / "scores", NullTracker())
+    return folder / "scores" / "report.html"
+
+
+def spoiled(label: Label, number: int, rng: np.random.Generator) -> Label:
+    """A label as a model might predict it: moved by a voxel, and now and then really wrong."""
+    prediction = np.roll(label, 1, axis=int(rng.integers(3)))
+    if number % 6 == 1:
+        prediction[prediction == 3] = 1
+    if number % 8 == 3:
+        i, j, k = (slice(n // 4, n // 4 + 4) for n in label.shape)
+        prediction[i, j, k] = 3
+    if number == 10:
+        prediction[: label.shape[0] // 2] = 0
+    return prediction
 
 
 def audit_faulty_demo(folder: Path) -> Path:

@@ -6,6 +6,7 @@ from pipeline.artifacts import Summary
 from pipeline.evaluate.config import EvaluateConfig
 from pipeline.metrics.policy import EmptyPolicy, policy_named
 from pipeline.metrics.scores import CaseScores
+from pipeline.metrics.subgroups import Subgroup
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Evaluation:
         summary: Averages, counts and failures.
         extra_predictions: Prediction files without a reference.
         seen_in_training: Scored cases the model was trained on.
+        subgroups: The same averages within groups of cases.
+        n_patients: Patients behind the cases; None if every case counts as one.
     """
 
     dataset_name: str
@@ -29,6 +32,13 @@ class Evaluation:
     summary: Summary
     extra_predictions: tuple[str, ...] = ()
     seen_in_training: tuple[str, ...] = ()
+    subgroups: tuple[Subgroup, ...] = ()
+    n_patients: int | None = None
+
+    @property
+    def region_names(self) -> tuple[str, ...]:
+        """Unions of classes that were scored beside the classes."""
+        return tuple(self.config.regions)
 
     @property
     def policy(self) -> EmptyPolicy:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.artifacts import Summary
+from pipeline.evaluate.cells import interval_texts
 from pipeline.metrics.overlap import Status
 from pipeline.metrics.policy import EmptyPolicy
 from pipeline.metrics.scores import CaseScores
@@ -25,6 +26,9 @@ MAX_NAME_LETTERS = 40
 # Widest common sans-serif at 12 px.
 LETTER_WIDTH = 7.2
 MAX_CLASSES_WITH_NUMBERS = 12
+# More dots than this are drawn as one shape per class, without a name each: a browser is slow
+# with more shapes, and the page would grow by 100 bytes for each.
+MAX_NAMED_DOTS = 4000
 
 # Upper bound, fill, text: orange to blue, which color-blind readers can tell apart.
 DICE_BINS = (
@@ -49,10 +53,16 @@ class Dot:
 
 @dataclass(frozen=True)
 class DotRow:
-    """One class in the dot plot; mean and interval in pixels."""
+    """One class in the dot plot; mean and interval in pixels.
+
+    Where there are too many cases, `path` and `failure_path` (missed, hallucinated) hold the dots
+    as SVG path data, and `dots` is empty.
+    """
 
     name: str
     dots: tuple[Dot, ...]
+    path: str
+    failure_path: str
     mean_x: float | None
     ci_x: tuple[float, float] | None
     text: str
@@ -106,6 +116,7 @@ def dot_plot(cases: Sequence[CaseScores], summary: Summary, policy: EmptyPolicy)
         Positions in pixels; x runs from 0 to `PLOT_WIDTH`.
     """
     values = {name: _class_values(cases, name, policy) for name in summary.classes}
+    is_dense = sum(len(points) for points in values.values()) > MAX_NAMED_DOTS
     height = ROW_HEIGHT if len(values) <= MAX_CLASSES_WITH_NUMBERS else DENSE_ROW_HEIGHT
     lowest = min((v.dice for points in values.values() for v in points), default=0.0)
     # The axis starts at a round tenth so that good models still can be told apart.
@@ -117,13 +128,16 @@ def dot_plot(cases: Sequence[CaseScores], summary: Summary, policy: EmptyPolicy)
     rows = []
     for name, points in values.items():
         dice = summary.classes[name].dice
-        has_mean = dice.mean is not None and dice.n > 0
+        dots = _stacked([(to_x(v.dice), v) for v in points], height)
+        bounds = None if dice.is_small else dice.ci95
         rows.append(
             DotRow(
                 name=name,
-                dots=_stacked([(to_x(v.dice), v) for v in points], height),
-                mean_x=to_x(dice.mean) if has_mean and dice.mean is not None else None,
-                ci_x=(to_x(max(start, dice.ci95[0])), to_x(dice.ci95[1])) if dice.ci95 else None,
+                dots=() if is_dense else dots,
+                path=_path([d for d in dots if not d.is_failure]) if is_dense else "",
+                failure_path=_path([d for d in dots if d.is_failure]) if is_dense else "",
+                mean_x=to_x(dice.mean) if dice.mean is not None and dice.n else None,
+                ci_x=None if bounds is None else (to_x(max(start, bounds[0])), to_x(bounds[1])),
                 text=_mean_text(summary, name),
             )
         )
@@ -200,12 +214,19 @@ def _stacked(points: list[tuple[float, _Value]], row_height: int) -> tuple[Dot, 
     return tuple(dots)
 
 
+def _path(dots: Sequence[Dot]) -> str:
+    """Lines of no length: with round ends they are dots, a dozen bytes each."""
+    return "".join(f"M{d.x:g} {d.y:g}h0" for d in dots)
+
+
 def _mean_text(summary: Summary, name: str) -> str:
     dice = summary.classes[name].dice
     if dice.mean is None:
         return f"{name}: no value"
-    interval = f" [{dice.ci95[0]:.3f}, {dice.ci95[1]:.3f}]" if dice.ci95 else ""
-    return f"{name}: mean {dice.mean:.3f}{interval}, n = {dice.n}"
+    scores = summary.classes[name]
+    words = [f"mean {dice.mean:.3f}", *interval_texts(dice)]
+    counts = f"n = {dice.n}, {scores.n_missed} missed, {scores.n_hallucinated} hallucinated"
+    return f"{name}: {' '.join(words)}, {counts}"
 
 
 def _cell(case: CaseScores, name: str, policy: EmptyPolicy) -> Cell:

@@ -6,26 +6,33 @@ from collections.abc import Sequence
 from pipeline.metrics.policy import EmptyPolicy
 from pipeline.metrics.scores import CaseScores
 
+# Regions stand beside the classes they unite; a mean over both would count voxels twice.
+Names = Sequence[str]
 
-def case_dice(case: CaseScores, policy: EmptyPolicy) -> float | None:
+
+def case_dice(case: CaseScores, policy: EmptyPolicy, class_names: Names) -> float | None:
     """Mean Dice of one case over the classes that have a value under the policy."""
-    values = [v for c in case.classes if (v := policy.value(c.dice)) is not None]
+    values = [dice for dice, _ in _values(case, policy, class_names)]
     return math.fsum(values) / len(values) if values else None
 
 
-def worst_first(cases: Sequence[CaseScores], policy: EmptyPolicy) -> tuple[CaseScores, ...]:
+def worst_first(
+    cases: Sequence[CaseScores], policy: EmptyPolicy, class_names: Names
+) -> tuple[CaseScores, ...]:
     """Order cases by mean Dice, lowest first; cases without any value come last."""
 
     def key(case: CaseScores) -> tuple[float, str]:
-        dice = case_dice(case, policy)
+        dice = case_dice(case, policy, class_names)
         return (math.inf if dice is None else dice), case.case_id
 
     return tuple(sorted(cases, key=key))
 
 
-def worst_class(case: CaseScores, policy: EmptyPolicy) -> tuple[str, float] | None:
+def worst_class(
+    case: CaseScores, policy: EmptyPolicy, class_names: Names
+) -> tuple[str, float] | None:
     """Name and Dice of the class that went worst in a case; None if none has a value."""
-    values = [(v, c.class_name) for c in case.classes if (v := policy.value(c.dice)) is not None]
+    values = _values(case, policy, class_names)
     if not values:
         return None
     dice, name = min(values)
@@ -46,3 +53,8 @@ def worst_case(
         return None
     dice, case_id = min(values)
     return case_id, dice
+
+
+def _values(case: CaseScores, policy: EmptyPolicy, class_names: Names) -> list[tuple[float, str]]:
+    scored = [c for c in case.classes if c.class_name in class_names]
+    return [(v, c.class_name) for c in scored if (v := policy.value(c.dice)) is not None]

@@ -1,5 +1,7 @@
 """Scoring one prediction against its reference: same place, same classes, then the numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Shaped, UInt
 
@@ -7,22 +9,27 @@ from pipeline.core.errors import DataError, GeometryError
 from pipeline.core.geometry import corner_displacement_voxels
 from pipeline.core.task import Task, map_label_values
 from pipeline.core.volume import Volume, to_ras
-from pipeline.metrics.overlap import confusion_matrix, overlap_scores
+from pipeline.metrics.calibration import calibration_bins
+from pipeline.metrics.measure import Measures, with_measures
+from pipeline.metrics.overlap import confusion_matrix, mistaken_classes, overlap_scores
 from pipeline.metrics.scores import MM3_PER_ML, CaseScores, score_missing_prediction
 
 # Header rounding moves corners by less; more than this is worth a line in the report.
 NOTABLE_OFFSET_VOXELS = 0.01
 # How far from whole numbers a label may be, as in the audit (E03).
 _INTEGER_TOLERANCE = 1e-3
+OVERLAP_ONLY = Measures(has_surfaces=False)
 
 
-def score_case(
+def score_case(  # noqa: PLR0913  # the last three have defaults
     prediction: Volume,
     reference: Volume,
     task: Task,
     *,
     case_id: str,
     max_displacement_voxels: float = 0.5,
+    measures: Measures = OVERLAP_ONLY,
+    probabilities: Volume | None = None,
 ) -> CaseScores:
     """Compare a prediction with its reference, both as read from their files.
 
@@ -32,6 +39,8 @@ def score_case(
         task: Says which value is which class.
         case_id: The case.
         max_displacement_voxels: Largest accepted distance of matching grid corners.
+        measures: What to measure beyond overlap.
+        probabilities: Shape (class, i, j, k), background first, on the grid of the prediction.
 
     Returns:
         Scores of every class; volumes in ml by the reference's affine.
@@ -40,25 +49,44 @@ def score_case(
         GeometryError: If the two do not lie on the same grid.
         DataError: If one holds values the task does not declare, or no whole numbers.
     """
+    stored = prediction
     prediction, reference, offset_voxels = on_common_grid(
         prediction, reference, max_displacement_voxels=max_displacement_voxels
     )
+    predicted = class_indices(prediction, task, role="prediction")
+    referred = class_indices(reference, task, role="reference")
     confusion = confusion_matrix(
-        prediction=class_indices(prediction, task, role="prediction"),
-        reference=class_indices(reference, task, role="reference"),
-        n_classes=len(task.classes),
+        prediction=predicted, reference=referred, n_classes=len(task.classes)
     )
-    scores = overlap_scores(confusion, task.class_names, voxel_ml=voxel_ml(reference))
-    return CaseScores(case_id, scores, grid_offset_voxels=offset_voxels)
+    case = CaseScores(
+        case_id,
+        overlap_scores(confusion, task.class_names, voxel_ml=voxel_ml(reference)),
+        grid_offset_voxels=offset_voxels,
+        mistaken=mistaken_classes(confusion, task.class_names),
+    )
+    if probabilities is not None:
+        error = _calibration_error(stored, probabilities, prediction, predicted, referred)
+        case = replace(case, calibration_error=error)
+    return with_measures(
+        case,
+        prediction=predicted,
+        reference=referred,
+        class_names=task.class_names,
+        spacing_mm=reference.geometry.spacing_mm,
+        measures=measures,
+    )
 
 
-def score_unpredicted(reference: Volume, task: Task, *, case_id: str) -> CaseScores:
+def score_unpredicted(
+    reference: Volume, task: Task, *, case_id: str, measures: Measures = OVERLAP_ONLY
+) -> CaseScores:
     """Score a case without a prediction: every class of its reference is missed.
 
     Args:
         reference: Label values, any orientation.
         task: Says which value is which class.
         case_id: The case.
+        measures: What to measure beyond overlap.
 
     Returns:
         Scores of the classes the reference holds.
@@ -66,12 +94,50 @@ def score_unpredicted(reference: Volume, task: Task, *, case_id: str) -> CaseSco
     Raises:
         DataError: If the reference holds values the task does not declare.
     """
-    return score_missing_prediction(
-        case_id,
-        reference=class_indices(reference, task, role="reference"),
-        class_names=task.class_names,
-        voxel_ml=voxel_ml(reference),
+    referred = class_indices(reference, task, role="reference")
+    case = score_missing_prediction(
+        case_id, reference=referred, class_names=task.class_names, voxel_ml=voxel_ml(reference)
     )
+    return with_measures(
+        case,
+        prediction=None,
+        reference=referred,
+        class_names=task.class_names,
+        spacing_mm=reference.geometry.spacing_mm,
+        measures=measures,
+    )
+
+
+def _calibration_error(
+    stored: Volume,
+    probabilities: Volume,
+    prediction: Volume,
+    predicted: UInt[np.ndarray, "i j k"],
+    referred: UInt[np.ndarray, "i j k"],
+) -> float | None:
+    """Error of the probability of the predicted class, where a map has any foreground."""
+    if probabilities.shape != stored.shape:
+        raise GeometryError(
+            f"the probabilities have {_times(probabilities)} voxels, the prediction "
+            f"{_times(stored)}",
+            fix="save the probabilities on the grid of the prediction",
+        )
+    # Turned to RAS like the maps were, if they were.
+    is_turned = prediction is not stored
+    values = (to_ras(probabilities) if is_turned else probabilities).array
+    if values.shape[0] <= int(predicted.max(initial=0)):
+        raise DataError(
+            f"the probabilities have {values.shape[0]} classes, the prediction more",
+            fix="save one volume per class, background first",
+        )
+    matters = (predicted > 0) | (referred > 0)
+    chosen = np.take_along_axis(
+        values[:, matters], predicted[matters].astype(np.int64)[np.newaxis], axis=0
+    )[0]
+    bins = calibration_bins(
+        probabilities=chosen.astype(np.float32), is_right=predicted[matters] == referred[matters]
+    )
+    return bins.error
 
 
 def on_common_grid(

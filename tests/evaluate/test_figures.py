@@ -1,5 +1,6 @@
 import pytest
 
+from pipeline.evaluate import figures
 from pipeline.evaluate.figures import (
     DENSE_ROW_HEIGHT,
     MAX_CLASSES_WITH_NUMBERS,
@@ -93,3 +94,20 @@ def test_many_classes_are_drawn_densely():
 @pytest.mark.parametrize(("value", "fill"), [(0.0, "#8c2d04"), (0.5, "#e8813a"), (1.0, "#2470ab")])
 def test_colors_change_at_their_bounds(value, fill):
     assert dice_color(value)[0] == fill
+
+
+def test_too_many_dots_become_one_shape_per_class(monkeypatch):
+    monkeypatch.setattr(figures, "MAX_NAMED_DOTS", 30)
+    n = 31
+    many = tuple(case(f"{k:05d}", a=(5, 1, 1)) for k in range(n - 1))
+    dots = plot((*many, case("gone", a=(0, 0, 5))), ("a",))
+    (row,) = dots.rows
+    assert row.dots == ()
+    assert (row.path.count("M"), row.failure_path.count("M")) == (n - 1, 1)
+
+
+def test_few_cases_have_points_and_no_interval():
+    few = tuple(case(str(k), a=(5 + k, 1, 1)) for k in range(9))
+    assert plot(few, ("a",)).rows[0].ci_x is None
+    enough = (*few, case("ten", a=(20, 1, 1)))
+    assert plot(enough, ("a",)).rows[0].ci_x is not None

@@ -9,7 +9,7 @@ import pytest
 from typing_extensions import override
 
 from pipeline.artifacts import Summary, read_artifact
-from pipeline.core.errors import UsageError
+from pipeline.core.errors import ConfigError, UsageError
 from pipeline.core.tracker import NullTracker
 from pipeline.evaluate.config import EvaluateConfig
 from pipeline.evaluate.inputs import EvaluationInput
@@ -21,12 +21,16 @@ CONFIG = EvaluateConfig(n_bootstrap=200, n_worst_pictures=2)
 
 class Recorder(NullTracker):
     def __init__(self):
-        self.metrics, self.files = {}, []
+        self.metrics, self.files, self.tables = {}, [], {}
 
     @override
     def log_metrics(self, metrics, *, step=None, headline=True):
         assert headline
         self.metrics.update(metrics)
+
+    @override
+    def log_table(self, name, columns, rows):
+        self.tables[name] = (columns, rows)
 
     @override
     def log_file(self, file, *, folder="", headline=False):
@@ -78,9 +82,16 @@ def test_all_files_are_written_and_agree(dataset, predictions, tmp_path, capsys)
     assert 0.3 < summary.mean_foreground_dice < 1
     assert tracker.metrics["test/dice_mean"] == summary.mean_foreground_dice
     assert tracker.metrics["test/dice_kidney"] == summary.classes["kidney"].dice.mean
-    assert tracker.files == [("report.html", True), ("summary.json", True), ("scores.csv", True)]
+    assert tracker.files[:3] == [(n, True) for n in ("report.html", "summary.json", "scores.csv")]
+    columns, table = tracker.tables["test cases"]
+    assert columns == ("case_id", "dice_mean", "dice_liver", "dice_kidney")
+    assert len(table) == 4
+    assert 0 < tracker.metrics["test_surface/hd95_mm_liver"] < 10
     assert "foreground mean" in capsys.readouterr().out
     assert "4 cases" in (out / "methods.txt").read_text()
+    assert r"\begin{tabular}" in (out / "table.tex").read_text()
+    classes = list(csv.DictReader((out / "classes.csv").read_text().splitlines()))
+    assert {row["class_name"] for row in classes} == {"liver", "kidney", ""}
 
 
 def test_the_report_is_complete_in_itself_and_escaped(dataset, predictions, tmp_path):
@@ -88,7 +99,8 @@ def test_the_report_is_complete_in_itself_and_escaped(dataset, predictions, tmp_
     page = (tmp_path / "out" / "report.html").read_text()
     assert "phantoms &lt;&amp;&gt;" in page
     assert "<&>" not in page
-    assert page.count('src="data:image/png;base64,') == CONFIG.n_worst_pictures
+    # Errors and outlines of every pictured case.
+    assert page.count('src="data:image/webp;base64,') == 2 * CONFIG.n_worst_pictures
     assert "http://" not in page
     assert "https://" not in page
     for case_id in list_volumes(predictions):
@@ -133,7 +145,7 @@ def test_a_case_that_fails_is_named_and_the_others_finish(dataset, predictions, 
     assert "19x22x18" in summary.failed_cases[0].message
     assert all(f.fix for f in summary.failed_cases)
     assert (
-        "Not comparable, and in no average, were 2"
+        "2 cases could not be compared and are in no average"
         in (tmp_path / "out" / "methods.txt").read_text()
     )
 
@@ -167,7 +179,7 @@ def test_an_image_that_does_not_fit_costs_only_its_picture(dataset, predictions,
     phantoms.write_nifti(wrong, np.zeros((3, 3, 3), np.int16), np.eye(4))
     summary = run(dataset, predictions, tmp_path, images=dict.fromkeys(images, wrong))
     assert summary.failed_cases == ()
-    assert "data:image/png" not in (tmp_path / "out" / "report.html").read_text()
+    assert "data:image/webp" not in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_no_folder_of_predictions_is_a_usage_error(dataset, tmp_path):
@@ -190,3 +202,45 @@ def test_training_cases_are_called_out(dataset, predictions, tmp_path):
     run(dataset, predictions, tmp_path, seen_in_training=("case_001", "not_scored"))
     assert "1 case seen in training" in (tmp_path / "out" / "report.html").read_text()
     assert "trained on 1 of these cases" in (tmp_path / "out" / "methods.txt").read_text()
+
+
+def test_regions_have_rows_and_leave_the_mean_alone(dataset, predictions, tmp_path):
+    plain = run(dataset, predictions, tmp_path)
+    config = CONFIG.model_copy(update={"regions": {"both": ("liver", "kidney")}})
+    summary = run(dataset, predictions, tmp_path, config)
+    assert list(summary.classes) == ["liver", "kidney", "both"]
+    assert summary.mean_foreground_dice == plain.mean_foreground_dice
+    assert summary.classes["both"].dice.mean > 0.3
+
+
+def test_case_attributes_give_patients_and_subgroups(dataset, predictions, tmp_path):
+    table = tmp_path / "attributes.csv"
+    table.write_text(
+        "case_id,patient,scanner\ncase_000,p1,A\ncase_001,p1,A\ncase_002,p2,B\nghost,p9,B\n"
+    )
+    config = CONFIG.model_copy(update={"attributes": table})
+    summary = run(dataset, predictions, tmp_path, config)
+    assert summary.classes["liver"].dice.n == 4
+    assert summary.classes["liver"].dice.n_patients == 3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"multi": ("livr",)},
+        {"tolerances_mm": {"livr": 1.0}},
+        {"regions": {"all": ("livr",)}},
+        {"regions": {"liver": ("kidney",)}},
+    ],
+)
+def test_names_that_do_not_exist_are_refused_before_any_work(wrong, dataset, predictions, tmp_path):
+    with pytest.raises(ConfigError, match=r"livr|is a class"):
+        run(dataset, predictions, tmp_path, CONFIG.model_copy(update=wrong))
+
+
+def test_a_tolerance_finer_than_the_grid_is_called_out(dataset, predictions, tmp_path):
+    config = CONFIG.model_copy(update={"tolerances_mm": {"liver": 0.1}})
+    run(dataset, predictions, tmp_path, config)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "The tolerance of liver, 0.1 mm, is below half a voxel in 4 cases" in page
+    assert "The tolerance of kidney" not in page

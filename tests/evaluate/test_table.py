@@ -1,5 +1,6 @@
 from io import StringIO
 
+from evaluate_builders import cases_of, spread, with_surfaces
 from rich.console import Console
 
 from pipeline.evaluate.config import EvaluateConfig
@@ -11,6 +12,7 @@ from pipeline.metrics.scores import CaseScores
 
 
 def printed(cases, class_names):
+    cases = tuple(cases)
     summary = summarize(cases, class_names, n_bootstrap=100)
     text = StringIO()
     evaluation = Evaluation("[red]set", class_names, EvaluateConfig(), tuple(cases), summary)
@@ -24,7 +26,17 @@ def test_counts_and_the_worst_case_stand_beside_the_mean():
     line = next(line for line in printed(cases, ("liver",)).splitlines() if "liver" in line)
     cells = line.split()
     assert cells[1] == "0.563"  # mean of 10/12, 12/14, 0
+    assert cells[2] == "-"  # three cases are no interval
     assert cells[-5:] == ["3", "1", "0", "three", "0.000"]
+
+
+def test_surfaces_have_columns_with_their_own_n():
+    cases = [with_surfaces(c) for c in cases_of(liver=[*spread(12), "missed"])]
+    text = printed(cases, ("liver",))
+    cells = next(line for line in text.splitlines() if "liver" in line).split()
+    assert "HD95 mm" in text
+    assert cells[-5:] == ["3.00", "12", "0.831", "c12", "0.000"]
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 140
 
 
 def test_names_with_brackets_are_no_markup():
