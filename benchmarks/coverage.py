@@ -113,7 +113,7 @@ def _intervals(
     means = resamples.counts @ values / values.size
     low, high = np.quantile(means, (0.025, 0.975))
     bca = mean_interval(values[:, np.newaxis], resamples)
-    return bca, (float(low), float(high)), t_interval(values)
+    return bca, (float(low), float(high)), t_interval(values[:, np.newaxis], resamples)
 
 
 def _holds(interval: tuple[float, float] | None, truth: float) -> bool:

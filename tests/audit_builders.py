@@ -19,10 +19,28 @@ from pipeline.artifacts import (
     Task,
 )
 from pipeline.audit.config import AuditConfig
+from pipeline.audit.facts import DatasetFacts
+from pipeline.audit.hits import PatchHits
 from pipeline.audit.measure.case import measure_case
 from pipeline.audit.view import CaseRow, CaseView, DatasetView, count_label_values
 from pipeline.core.geometry import Geometry as Grid
 from pipeline.core.geometry import orientation_of, reorient_geometry, reorientation_to_ras
+
+# A dataset that calls for nothing but the usual settings.
+USUAL_FACTS = DatasetFacts(
+    names=("liver", "tumor"),
+    shares=(0.02, 0.004),
+    presence=(1.0, 1.0),
+    mean_n_present=2.0,
+    spacing_mm=(1.0, 1.0, 2.0),
+    fine_spacing_mm=(0.8, 0.8, 1.0),
+    is_anisotropic=False,
+    median_shape=(200.0, 200.0, 100.0),
+    class_voxels=(80_000.0, 9_000.0),
+    channels=(("CT", "ct", -150.0, 250.0),),
+    fewest_validation=("tumor", 20, 20),
+    hits=(PatchHits((60, 60, 30), (0.9, 0.5), 8), PatchHits((128, 128, 64), (1.0, 0.9), 8)),
+)
 
 TASK = Task(
     channels=(Channel(name="T1", modality="mr"),),

@@ -1,12 +1,14 @@
 """Runs with chosen scores, for tests of the comparison."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.compare.agreement import Agreed, agree
 from pipeline.compare.inputs import RunScores, ScoreTable
-from pipeline.metrics.overlap import OverlapScores
+from pipeline.metrics.overlap import OverlapScores, Score, Status
 from pipeline.metrics.scores import CaseScores, write_scores_csv
+from pipeline.metrics.surface import SurfaceScores
 
 N_REFERENCE = 1000
 # A Dice, or a status; None leaves the class out of the case.
@@ -39,6 +41,31 @@ def cases_of(**columns: Sequence[Value]) -> tuple[CaseScores, ...]:
     rows = zip(*columns.values(), strict=True)
     return tuple(
         case(f"c{n:02d}", **dict(zip(columns, row, strict=True))) for n, row in enumerate(rows)
+    )
+
+
+def with_distances(
+    name: str, distances_mm: Sequence[float | None], *, tolerance_mm: float = 2.0
+) -> tuple[CaseScores, ...]:
+    """Cases with one class, of Dice 0.8 and this HD95; None is a missed structure."""
+    cases = cases_of(**{name: ["missed" if d is None else 0.8 for d in distances_mm]})
+    return tuple(
+        replace(c, surfaces=(_surface(name, d, tolerance_mm),))
+        for c, d in zip(cases, distances_mm, strict=True)
+    )
+
+
+def _surface(name: str, distance_mm: float | None, tolerance_mm: float) -> SurfaceScores:
+    status: Status = "missed" if distance_mm is None else "ok"
+    return SurfaceScores(
+        class_name=name,
+        hd95_mm=Score(distance_mm, status),
+        assd_mm=Score(distance_mm, status),
+        nsd=Score(0.0 if distance_mm is None else 0.9, status),
+        tolerance_mm=tolerance_mm,
+        n_reference_elements=100,
+        n_prediction_elements=0 if distance_mm is None else 100,
+        diagonal_mm=300.0,
     )
 
 

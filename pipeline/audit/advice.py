@@ -80,8 +80,17 @@ def advise(facts: DatasetFacts | None, config: AuditConfig) -> Advice:
             _normalization(facts),
             _spacing(facts, config),
             _validation(facts),
-        )
+        ),
+        patch_hits=_patch_hits(facts),
     )
+
+
+def _patch_hits(facts: DatasetFacts) -> dict[str, float]:
+    """Class to hit probability for the smallest patch; classes that were not met are left out."""
+    if not facts.hits:
+        return {}
+    pairs = zip(facts.names, facts.hits[0].probabilities, strict=True)
+    return {name: round(p, 4) for name, p in pairs if p is not None}
 
 
 def render_yaml(advice: Advice) -> str:
@@ -259,8 +268,9 @@ def _mirroring(facts: DatasetFacts) -> AdviceItem:
     if not sided:
         return AdviceItem(
             check_id="T05",
-            headline="mirroring left-right is safe",
-            reason="No class name says left or right; the plan decides by device.",
+            headline="nothing speaks against mirroring left-right",
+            reason="No class name says left or right; the plan decides by device. If a "
+            "class means one side of the body all the same, set train.mirror_axes=[].",
         )
     return AdviceItem(
         check_id="T05",

@@ -24,6 +24,7 @@ from pipeline.io.store import array_hash
 
 # More values than this are no classes; E07 says so.
 _MAX_FOUND_CLASSES = 256
+_MAX_NAMED = 5
 
 
 def audit_label_folder(
@@ -51,7 +52,7 @@ def audit_label_folder(
     outcomes = map_cases(work, sorted(files.items()), description="label audit")
     found: list[Finding] = []
     hashes: dict[str, list[str]] = defaultdict(list)
-    n_equal = 0
+    equal: list[str] = []
     for outcome in outcomes:
         case_id = outcome.item[0]
         if outcome.result is None:
@@ -60,11 +61,14 @@ def audit_label_folder(
             continue
         row, digest, is_equal = outcome.result
         found += row.findings
-        n_equal += is_equal
+        if is_equal:
+            equal.append(case_id)
         if sum(row.n_class_voxels) > 0:
             hashes[digest].append(case_id)
     found += _repeated(hashes)
-    found += _equal_to_reference(n_equal, len(files))
+    found += _equal_to_reference(equal, len(files))
+    if references is not None:
+        found += _without_partner(files, references)
     marked, unused = apply_waivers(found, config.waivers)
     return Findings(
         verdict=judge(marked), n_cases=len(files), findings=marked, unused_waivers=unused
@@ -215,7 +219,7 @@ def _repeated(hashes: Mapping[str, list[str]]) -> list[Finding]:
             case_id=ids[0],
             value=len(ids),
             threshold=1,
-            message=f"{len(ids)} files hold the same label: {', '.join(ids[:5])}",
+            message=f"{len(ids)} files hold the same label: {_listed(ids)}",
             fix="find out which case it belongs to; the others need their own",
             evidence={"same_as": ", ".join(ids[1:])},
         )
@@ -224,16 +228,54 @@ def _repeated(hashes: Mapping[str, list[str]]) -> list[Finding]:
     ]
 
 
-def _equal_to_reference(n_equal: int, n_files: int) -> list[Finding]:
-    if not n_equal:
+def _equal_to_reference(equal: list[str], n_files: int) -> list[Finding]:
+    """An error where the reference folder was given twice; a tiny structure may be hit exactly."""
+    if not equal:
         return []
     return [
         Finding(
             check_id="D06",
-            severity="error",
-            value=n_equal,
+            severity="error" if 2 * len(equal) >= n_files else "warning",
+            case_id=equal[0],
+            value=len(equal),
             threshold=0,
-            message=f"{n_equal} of {n_files} label files equal their reference voxel for voxel",
-            fix="give the folder of the predictions; a model never repeats a label exactly",
+            message=f"{len(equal)} of {n_files} label files equal their reference voxel for voxel: "
+            f"{_listed(equal)}",
+            fix="give the folder of the predictions; a model hardly ever repeats a label exactly",
+            evidence={"same_as": ", ".join(equal[1:])},
         )
     ]
+
+
+def _without_partner(files: Mapping[str, Path], references: Mapping[str, Path]) -> list[Finding]:
+    """F01: references nobody predicted, and files that nothing can be held against."""
+    missing = sorted(set(references) - set(files))
+    extra = sorted(set(files) - set(references))
+    findings = [
+        Finding(
+            check_id="F01",
+            severity="error",
+            case_id=case_id,
+            message=f"there is no file for the reference {references[case_id].name}",
+            fix="predict this case, or take its reference out; scoring counts it as missed",
+            evidence={"file": references[case_id].name},
+        )
+        for case_id in missing
+    ]
+    if extra:
+        findings.append(
+            Finding(
+                check_id="F01",
+                severity="info",
+                value=len(extra),
+                threshold=0,
+                message=f"{len(extra)} files have no reference: {_listed(extra)}",
+                fix="nothing, if they are not to be scored",
+            )
+        )
+    return findings
+
+
+def _listed(case_ids: list[str]) -> str:
+    more = len(case_ids) - _MAX_NAMED
+    return ", ".join(case_ids[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -5,16 +5,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import xxhash
 from jaxtyping import Bool, Float, Integer
+from pydantic import Field, ValidationError
 from scipy import ndimage
 
 from pipeline.artifacts import CaseFingerprint, CaseRecord
 from pipeline.audit.rows import open_view
 from pipeline.audit.view import DatasetView, index_map
+from pipeline.core.config import StrictModel
 from pipeline.core.geometry import Shape3, Spacing
+from pipeline.core.workspace import write_json
 
 # More places than this along an axis are counted in equal steps; the label itself is never thinned.
 _MAX_PLACES = 64
+# Raise this when a probability is counted in another way, so that old ones are not used again.
+_HITS_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,16 @@ class PatchHits:
     patch_size: Shape3
     probabilities: tuple[float | None, ...]
     n_cases: int
+
+
+class KnownHits(StrictModel):
+    """`hits.json`: what was counted before, so that a second audit opens no volume."""
+
+    cases: dict[str, tuple[float, ...] | None] = Field(
+        default_factory=dict,
+        description="hash of label, classes and patch to the probability per class; null: the "
+        "label holds no classes",
+    )
 
 
 def hit_probability(
@@ -114,9 +130,11 @@ def measure_hits(
 ) -> tuple[PatchHits, ...]:
     """Hit probabilities of some patch sizes on a few cases of the store.
 
+    What was counted is kept in `audit/hits.json` under a hash of all it depends on.
+
     Args:
         dataset: Cases with their rows.
-        work_root: Folder of the case store.
+        work_root: Work folder with the case store.
         patches: Patch sizes in voxels at target spacing.
         spacing_mm: Target spacing.
         n_cases: Cases to look at, besides one per class that they do not show.
@@ -127,23 +145,54 @@ def measure_hits(
     Raises:
         DataError: If the case store is damaged.
     """
-    task = dataset.manifest.task
+    n_classes = len(dataset.manifest.task.classes)
     records = {case.case_id: case for case in dataset.manifest.cases}
-    chosen = _choose(
-        [row.fingerprint for row in dataset.rows if row.fingerprint], len(task.classes), n_cases
-    )
-    found: list[list[np.ndarray]] = [[] for _ in patches]
-    for fingerprint in chosen:
-        label = _label_of(records[fingerprint.case_id], dataset, work_root)
-        if label is None:
-            continue
-        for place, patch in enumerate(patches):
-            size = _on_grid(patch, spacing_mm, fingerprint.spacing_mm)
-            found[place].append(hit_probability(label, size, len(task.classes)))
+    fingerprints = [row.fingerprint for row in dataset.rows if row.fingerprint]
+    file = work_root / "audit" / "hits.json"
+    known, used = _read_known(file), dict[str, tuple[float, ...] | None]()
+    found: list[list[tuple[float, ...]]] = [[] for _ in patches]
+    for fingerprint in _choose(fingerprints, n_classes, n_cases):
+        record = records[fingerprint.case_id]
+        sizes = [_on_grid(patch, spacing_mm, fingerprint.spacing_mm) for patch in patches]
+        keys = [_key(record, dataset, size) for size in sizes]
+        if not known.keys() >= set(keys):
+            known |= zip(keys, _count(record, dataset, work_root, sizes), strict=True)
+        used |= {key: known[key] for key in keys}
+        for place, key in enumerate(keys):
+            probabilities = known[key]
+            if probabilities is not None:
+                found[place].append(probabilities)
+    write_json(file, KnownHits(cases=used))
     return tuple(
-        PatchHits(patch, _mean_where_present(rows, len(task.classes)), len(rows))
+        PatchHits(patch, _mean_where_present(rows, n_classes), len(rows))
         for patch, rows in zip(patches, found, strict=True)
     )
+
+
+def _read_known(file: Path) -> dict[str, tuple[float, ...] | None]:
+    try:
+        return KnownHits.model_validate_json(file.read_bytes()).cases
+    except (OSError, ValidationError):
+        return {}
+
+
+def _key(record: CaseRecord, dataset: DatasetView, size: Shape3) -> str:
+    content = record.label.content_hash if record.label is not None else ""
+    text = f"{_HITS_VERSION}|{content}|{dataset.manifest.task.model_dump_json()}|{size}"
+    return xxhash.xxh3_128_hexdigest(text.encode())
+
+
+def _count(
+    record: CaseRecord, dataset: DatasetView, work_root: Path, sizes: Sequence[Shape3]
+) -> list[tuple[float, ...] | None]:
+    """Probabilities for some patch sizes in voxels of this case; None without classes."""
+    task = dataset.manifest.task
+    label = index_map(open_view(record.model_copy(update={"image": None}), task, work_root))
+    if label is None:
+        return [None] * len(sizes)
+    return [
+        tuple(float(p) for p in hit_probability(label, size, len(task.classes))) for size in sizes
+    ]
 
 
 def _choose(rows: Sequence[CaseFingerprint], n_classes: int, n_cases: int) -> list[CaseFingerprint]:
@@ -158,12 +207,6 @@ def _choose(rows: Sequence[CaseFingerprint], n_classes: int, n_cases: int) -> li
     return chosen
 
 
-def _label_of(
-    record: CaseRecord, dataset: DatasetView, work_root: Path
-) -> Integer[np.ndarray, "i j k"] | None:
-    return index_map(open_view(record, dataset.manifest.task, work_root))
-
-
 def _on_grid(patch: Shape3, from_mm: Spacing, to_mm: Spacing) -> Shape3:
     """The same patch in mm, in voxels of another grid."""
     i, j, k = (max(1, round(p * a / b)) for p, a, b in zip(patch, from_mm, to_mm, strict=True))
@@ -171,10 +214,10 @@ def _on_grid(patch: Shape3, from_mm: Spacing, to_mm: Spacing) -> Shape3:
 
 
 def _mean_where_present(
-    rows: Sequence[Float[np.ndarray, "..."]], n_classes: int
+    rows: Sequence[Sequence[float]], n_classes: int
 ) -> tuple[float | None, ...]:
     means: list[float | None] = []
     for position in range(n_classes):
-        values = [float(row[position]) for row in rows if row[position] > 0]
+        values = [row[position] for row in rows if row[position] > 0]
         means.append(sum(values) / len(values) if values else None)
     return tuple(means)

@@ -45,7 +45,7 @@ CASE_CHECKS: tuple[CaseCheck, ...] = (
 )
 
 # Raise this when a check changes its result, so that old rows are not used again.
-ROW_VERSION = 3
+ROW_VERSION = 4
 # A label with more distinct values is no label; the row need not list them.
 _MAX_ROW_VALUES = 1_000
 # Checks after which a case cannot be put into a network at all.
@@ -98,7 +98,7 @@ class RowWork:
         except (OSError, ValidationError):
             view = open_view(record, self.task, self.work_root, self.dataset_root)
             row = make_row(view, self.config)
-            write_json(file, row)
+            write_json(file, row, durable=False)  # a cache: made again if lost
             return row
 
 

@@ -28,15 +28,16 @@ def split_dataset(
         config: Number of folds, seed, and how to split.
 
     Returns:
-        The folds; none if fewer than two cases can be used.
-
-    Raises:
-        DataError: If all cases are of one patient.
+        The folds; none if fewer than two cases can be used, or if all are of one patient.
     """
     ids = tuple(case.case_id for case in fingerprint.cases)
+    # D05 and D04 report the two cases without folds; the other findings must still be written.
     if len(ids) < 2:
-        # D05 reports it; the other findings must still be written.
         return Splits(method="too few usable cases", seed=config.fold_seed, folds=())
+    known = {i: grouping.groups[i] for i in ids if i in grouping.groups}
+    if config.split != "nnunet" and len(_members(ids, known)) < 2:
+        method = f"all cases are of one patient; known from {grouping.source}"
+        return Splits(method=method, seed=config.fold_seed, folds=(), groups=known)
     volumes_ml = _volumes_ml(fingerprint, task)
     splits = make_splits(ids, grouping.groups, config, volumes_ml=volumes_ml)
     sites = {i: grouping.sites[i] for i in ids if i in grouping.sites}

@@ -1,7 +1,8 @@
 """Runs can be compared only on the same cases, the same classes and the same references."""
 
+import math
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline.compare.inputs import RunScores
@@ -9,6 +10,8 @@ from pipeline.core.errors import DataError
 from pipeline.metrics.scores import CaseScores
 
 MAX_NAMES = 8
+# Headers round the size of a voxel, and old tables its volume, by less; relative.
+SAME_VOLUME = 1e-3
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Agreed:
         runs: The runs; cases sorted by id.
         class_names: Classes that all of them are compared on.
         left_out: What was left out; empty unless that was asked for.
-        region_names: Those of the class names that unite other classes.
+        region_names: Those of the class names that unite other classes, by the tables.
     """
 
     runs: tuple[RunScores, ...]
@@ -54,15 +57,12 @@ class Agreed:
         return tuple(case.case_id for case in self.runs[0].cases)
 
 
-def agree(
-    runs: Sequence[RunScores], *, is_common_enough: bool, region_names: Collection[str] = ()
-) -> Agreed:
+def agree(runs: Sequence[RunScores], *, is_common_enough: bool) -> Agreed:
     """Bring runs to the same cases, or refuse.
 
     Args:
         runs: Two or more runs.
         is_common_enough: Compare on the cases and classes that all runs share instead of refusing.
-        region_names: Rows of the tables that unite classes; they are in no foreground mean.
 
     Returns:
         The runs on the same cases, in the same order.
@@ -85,12 +85,18 @@ def agree(
     aligned = tuple(_aligned(run, sorted(case_ids)) for run in runs)
     for other in aligned[1:]:
         _refuse_other_references(aligned[0], other, class_names)
+    regions = _regions(runs)
     return Agreed(
         aligned,
         tuple(class_names),
         tuple(x for x in left_out if x.case_ids or x.class_names),
-        tuple(name for name in class_names if name in region_names),
+        tuple(name for name in class_names if name in regions),
     )
+
+
+def _regions(runs: Sequence[RunScores]) -> set[str]:
+    rows = (c for run in runs for case in run.cases for c in case.classes)
+    return {c.class_name for c in rows if c.is_region}
 
 
 def _refuse_duplicates(run: RunScores) -> None:
@@ -131,7 +137,8 @@ def _shared(
                 for run, names in zip(runs, sets, strict=True)
             ),
             fix=f"score all runs on the same data, or add --common to compare on the {n} {what} "
-            "that all of them have",
+            "that all of them have (a case that a run could not be scored on is then not held "
+            "against it)",
         )
     return [name for name in names_of(runs[0]) if name in everywhere]
 
@@ -154,10 +161,10 @@ def _refuse_other_references(
     first: RunScores, other: RunScores, class_names: Sequence[str]
 ) -> None:
     differing = [
-        f"{a.case_id}, {name}: {_n_reference(a, name)} and {_n_reference(b, name)} voxels"
+        f"{a.case_id}, {name}: {_size_text(a, name)} and {_size_text(b, name)}"
         for a, b in zip(first.cases, other.cases, strict=True)
         for name in class_names
-        if _n_reference(a, name) != _n_reference(b, name)
+        if not _is_same_size(_reference_size(a, name), _reference_size(b, name))
     ]
     if differing:
         raise DataError(
@@ -168,10 +175,20 @@ def _refuse_other_references(
         )
 
 
-def _n_reference(case: CaseScores, name: str) -> int:
+def _reference_size(case: CaseScores, name: str) -> tuple[int, float]:
+    """Size of a structure in voxels and ml."""
     # A case that was not predicted has rows for the classes of its reference only.
     scores = case.of_class(name)
-    return 0 if scores is None else scores.n_reference
+    return (0, 0.0) if scores is None else (scores.n_reference, scores.reference_ml)
+
+
+def _is_same_size(first: tuple[int, float], second: tuple[int, float]) -> bool:
+    return first[0] == second[0] and math.isclose(first[1], second[1], rel_tol=SAME_VOLUME)
+
+
+def _size_text(case: CaseScores, name: str) -> str:
+    n_voxels, volume_ml = _reference_size(case, name)
+    return f"{n_voxels} voxels ({volume_ml:.4g} ml)"
 
 
 def _some(names: Sequence[str]) -> str:

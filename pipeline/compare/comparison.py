@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.compare.agreement import Agreed
-from pipeline.compare.conclusion import ALPHA, conclude, notes_on
+from pipeline.compare.conclusion import ALPHA, conclude, is_undone_by_failures, notes_on
 from pipeline.compare.result import (
     ComparedRun,
     Comparison,
@@ -18,12 +18,13 @@ from pipeline.compare.result import (
 from pipeline.compare.table import ValueTable, count_status, tabulate, values_to_rank
 from pipeline.core.errors import DataError, UsageError
 from pipeline.core.seeds import generator_for
-from pipeline.metrics.aggregate import patients_of
+from pipeline.metrics.aggregate import MIN_CASES_FOR_INTERVAL, patients_of
 from pipeline.metrics.bootstrap import Resamples, column_mean, draw_resamples, mean_interval
 from pipeline.metrics.paired import holm, paired_difference
 from pipeline.metrics.policy import policy_named
 from pipeline.metrics.ranking_stability import RankingMethod, rank_runs
-from pipeline.metrics.values import METRICS, Metric, metric_named
+from pipeline.metrics.scores import CaseScores
+from pipeline.metrics.values import METRICS, Metric, metric_named, metric_value
 
 N_RANKING_RESAMPLES = 1_000
 RANKING_METHODS: tuple[RankingMethod, ...] = ("aggregate_then_rank", "rank_then_aggregate")
@@ -125,7 +126,7 @@ def check_metric(agreed: Agreed, settings: CompareSettings) -> Metric:
         DataError: If a run has no value of the metric.
         ConfigError: If there is no such metric or policy.
     """
-    metric = metric_named(settings.metric)
+    metric, names = metric_named(settings.metric), agreed.class_names
     if metric.higher_is_better is None:
         known = ", ".join(m.name for m in METRICS if m.higher_is_better is not None)
         raise UsageError(
@@ -133,27 +134,57 @@ def check_metric(agreed: Agreed, settings: CompareSettings) -> Metric:
             where="--metric",
             fix=f"choose one of: {known}",
         )
-    values = tabulate(agreed, metric, policy_named(settings.policy)).values
-    for run, own in zip(agreed.runs, values, strict=True):
-        if not np.isfinite(own).any():
+    policy = policy_named(settings.policy)
+    for run in agreed.runs:
+        values = (metric_value(c, n, metric.name, policy) for c in run.cases for n in names)
+        if all(value is None for value in values):
             raise DataError(
                 f"{run.label} has no value of {metric.title}",
                 where=str(run.table.file),
                 fix="score it again with 'voxline evaluate', or choose another --metric",
             )
+    _refuse_other_rules(agreed, metric)
     return metric
+
+
+def _refuse_other_rules(agreed: Agreed, metric: Metric) -> None:
+    """A surface Dice at 1 mm and one at 3 mm are two different metrics."""
+    # Case by case: the default tolerance follows the spacing of the image.
+    for cases in zip(*(run.cases for run in agreed.runs), strict=True):
+        for name in agreed.class_names:
+            rules = [_rule_of(case, name, metric) for case in cases]
+            if len({rule for rule in rules if rule is not None}) > 1:
+                raise DataError(
+                    f"{metric.title} of '{name}' was not measured by one rule in these runs",
+                    where=f"case {cases[0].case_id}: "
+                    + ", ".join(
+                        f"{run.label} {rule}" for run, rule in zip(agreed.runs, rules, strict=True)
+                    ),
+                    fix="score all runs with the same evaluate.tolerances_mm and min_lesion_mm3",
+                )
+
+
+def _rule_of(case: CaseScores, class_name: str, metric: Metric) -> str | None:
+    if metric.name == "nsd":
+        surface = case.surface_of(class_name)
+        return None if surface is None else f"within {surface.tolerance_mm:g} mm"
+    if metric.name.startswith("lesion"):
+        lesion = case.lesion_of(class_name)
+        return None if lesion is None else f"above {lesion.min_lesion_mm3:g} mm3"
+    return None
 
 
 def _run(work: _Work, place: int) -> ComparedRun:
     run = work.agreed.runs[place]
     values = work.table.only(work.agreed.foreground).values[place]
     classes = [work.agreed.class_names[column] for column in work.agreed.foreground]
+    is_enough = work.resamples.n_groups >= MIN_CASES_FOR_INTERVAL
     return ComparedRun(
         label=run.label,
         file=str(run.table.file),
         description=run.table.description,
         mean=column_mean(values),
-        ci95=mean_interval(values, work.resamples),
+        ci95=mean_interval(values, work.resamples) if is_enough else None,
         n_missed=count_status(run, classes, "missed"),
         n_hallucinated=count_status(run, classes, "hallucinated"),
     )
@@ -177,19 +208,21 @@ def _difference(
 ) -> Difference:
     table = work.table.only(columns)
     a, b = table.values[0], table.values[place]
+    is_pair = np.isfinite(a) & np.isfinite(b)
     rng = generator_for(work.settings.seed, "sign flips")
     found = paired_difference(a, b, work.resamples, is_higher_better=work.is_higher_better, rng=rng)
     return Difference(
         run=work.agreed.runs[place].label,
         baseline=work.agreed.runs[0].label,
         class_name=class_name,
-        mean_baseline=column_mean(a),
-        mean_run=column_mean(b),
+        mean_baseline=column_mean(np.where(is_pair, a, np.nan)),
+        mean_run=column_mean(np.where(is_pair, b, np.nan)),
         n=found.n,
         n_patients=found.n_patients,
         n_only_baseline=found.n_only_a,
         n_only_run=found.n_only_b,
         mean=found.mean,
+        mean_with_failures=column_mean(table.filled[place] - table.filled[0]),
         median=found.median,
         ci95=found.ci95,
         t95=found.t95,
@@ -217,7 +250,8 @@ def _with_verdicts(differences: Sequence[Difference], metric: Metric) -> tuple[D
 def _verdict(difference: Difference, p_holm: float | None, metric: Metric) -> Verdict:
     if p_holm is None or difference.mean is None:
         return difference.verdict
-    if p_holm > ALPHA:
+    # An advantage that is gone when failures without a value count is none.
+    if p_holm > ALPHA or is_undone_by_failures(difference):
         return "not shown"
     return "better" if (difference.mean > 0) == metric.higher_is_better else "worse"
 
@@ -226,7 +260,7 @@ def _rankings(work: _Work) -> tuple[RunRanking, ...]:
     if len(work.agreed.runs) < 3:
         return ()
     table = work.table.only(work.agreed.foreground)
-    values = values_to_rank(table, is_higher_better=work.is_higher_better)
+    values = values_to_rank(table)
     n = min(work.settings.n_bootstrap, N_RANKING_RESAMPLES)
     fewer = replace(work.resamples, counts=work.resamples.counts[:n])
     found = [

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.compare.agreement import Agreed
 from pipeline.compare.result import Comparison, Difference
-from pipeline.metrics.paired import MIN_PATIENTS_FOR_TEST
+from pipeline.metrics.paired import MAX_PATIENTS_FOR_EXACT, MIN_PATIENTS_FOR_TEST, N_SIGN_FLIPS
 from pipeline.metrics.values import Metric, metric_named
 
 # Classes named one by one before "and N more".
@@ -29,7 +29,7 @@ def conclude(comparison: Comparison) -> str:
     metric = metric_named(comparison.metric)
     paragraphs = []
     for difference in comparison.foreground:
-        text = _foreground(difference, comparison, metric)
+        text = _foreground(difference, comparison, metric) + _left_out(difference)
         if len(comparison.class_names) > 1 and difference.verdict != "too small":
             own = [d for d in comparison.classes if d.run == difference.run]
             text += " " + _classes(own, metric, n_tests=_n_tests(comparison.classes))
@@ -67,6 +67,7 @@ def notes_on(comparison: Comparison, agreed: Agreed) -> tuple[str, ...]:
         )
     notes += [_small_sample(d) for d in comparison.foreground if d.t95 is not None]
     notes += [note for d in comparison.foreground if (note := _disagreement(d)) is not None]
+    notes += _powerless(comparison)
     notes += _unpaired(comparison)
     return tuple(notes)
 
@@ -79,7 +80,11 @@ def format_p(p: float | None) -> str:
         return "p < .001"
     if p > 0.995:
         return "p = 1"
-    return f"p = {p:.3f}".replace("0.", ".") if p < 0.1 else f"p = {p:.2f}".replace("0.", ".")
+    digits = 3 if p < 0.1 else 2
+    # Both sides of the level must not be printed as the level.
+    if p != ALPHA and round(p, digits) == ALPHA:
+        digits = 4
+    return f"p = {p:.{digits}f}".replace("0.", ".", 1)
 
 
 def format_difference(difference: Difference, metric: Metric) -> str:
@@ -118,15 +123,76 @@ def _foreground(difference: Difference, comparison: Comparison, metric: Metric) 
         )
     test = format_p(difference.p_holm) + (", Holm" if len(comparison.foreground) > 1 else "")
     if difference.verdict == "not shown":
-        return (
-            f"No difference between {b} and {a} was shown in {metric.title} ({over}): "
-            f"{numbers} ({count}, {test}). This does not prove them equal: the interval holds the "
-            "differences that these cases leave possible."
-        )
+        return _not_shown(difference, metric, over=over, brackets=f"{numbers} ({count}, {test})")
     return (
         f"{b} is {difference.verdict} than {a} in {metric.title} ({over}): {numbers} "
         f"({count}, {test})."
     )
+
+
+def _not_shown(difference: Difference, metric: Metric, *, over: str, brackets: str) -> str:
+    """Neither claim a difference nor equality, and say why the numbers may look otherwise."""
+    runs = f"{difference.run} and {difference.baseline}"
+    if difference.p_holm is not None and difference.p_holm <= ALPHA:
+        return (
+            f"No difference between {runs} can be claimed in {metric.title} ({over}): where both "
+            f"have a value it is {brackets}, but structures that only one of them missed or "
+            "hallucinated have none, and it is gone when these count as the worst "
+            f"({_with_failures(difference, metric)})."
+        )
+    text = f"No difference between {runs} was shown in {metric.title} ({over}): {brackets}."
+    if _leaves_out_zero(difference):
+        return (
+            f"{text} This does not prove them equal; nor does the interval alone, which leaves out "
+            "0, prove them different: it is not corrected, and too narrow for few patients."
+        )
+    if difference.ci95 is None or difference.ci95[0] == difference.ci95[1]:
+        return f"{text} Every case has the same difference: that says little about other patients."
+    return (
+        f"{text} This does not prove them equal: the interval holds the differences that these "
+        "cases leave possible."
+    )
+
+
+def _left_out(difference: Difference) -> str:
+    """Say in the sentence itself that one run has values the other lacks."""
+    if not difference.n_only_baseline + difference.n_only_run:
+        return ""
+    return (
+        f" Not in this difference, because the other run has none: {difference.n_only_baseline} "
+        f"values of {difference.baseline} and {difference.n_only_run} of {difference.run}."
+    )
+
+
+def is_undone_by_failures(difference: Difference) -> bool:
+    """Whether the sign of a difference changes when failures without a value count."""
+    counted = difference.mean_with_failures
+    return difference.mean is not None and counted is not None and counted * difference.mean <= 0
+
+
+def _with_failures(difference: Difference, metric: Metric) -> str:
+    counted = difference.model_copy(update={"mean": difference.mean_with_failures, "ci95": None})
+    return format_difference(counted, metric)
+
+
+def _leaves_out_zero(difference: Difference) -> bool:
+    return difference.ci95 is not None and not (difference.ci95[0] <= 0 <= difference.ci95[1])
+
+
+def _powerless(comparison: Comparison) -> list[str]:
+    """Say when no result whatsoever could pass the correction over classes."""
+    n_tests = _n_tests(comparison.classes)
+    n_patients = max((d.n_patients for d in comparison.classes), default=0)
+    # Of two sided p values: both patterns of equal signs, or the observed one of all drawn.
+    is_exact = n_patients <= MAX_PATIENTS_FOR_EXACT
+    smallest = 2 / 2**n_patients if is_exact else 1 / (N_SIGN_FLIPS + 1)
+    if n_tests * smallest <= ALPHA:
+        return []
+    return [
+        f"With {n_patients} patients and {n_tests} tests by class, no corrected p can be below "
+        f"{min(1.0, n_tests * smallest):.2g}: for single classes this comparison cannot show a "
+        "difference, however large. Read their intervals, and compare more cases."
+    ]
 
 
 def _classes(differences: Sequence[Difference], metric: Metric, *, n_tests: int) -> str:
@@ -157,11 +223,14 @@ def _listed(differences: Sequence[Difference], metric: Metric) -> str:
 
 def _ranking(comparison: Comparison) -> str:
     ranking = comparison.rankings[0]
-    first = min(range(len(ranking.ranks)), key=lambda place: ranking.ranks[place])
-    text = f"{comparison.runs[first].label} ranks first by its mean"
-    if not ranking.frequencies[first]:
+    winners = [place for place, rank in enumerate(ranking.ranks) if rank == 1]
+    names = [comparison.runs[place].label for place in winners]
+    if len(names) > 1:
+        return f"{' and '.join(names)} share the first rank by their means."
+    text = f"{names[0]} ranks first by its mean"
+    if not ranking.frequencies[winners[0]]:
         return f"{text}."
-    share = ranking.frequencies[first][0]
+    share = ranking.frequencies[winners[0]][0]
     settled = "" if share >= SETTLED else ": other patients could give another winner"
     tau = "" if ranking.kendall_tau is None else f"; Kendall's tau {ranking.kendall_tau:.2f}"
     return f"{text}, in {100 * share:.0f} % of the resamples of patients{settled}{tau}."
@@ -204,6 +273,7 @@ def _unpaired(comparison: Comparison) -> list[str]:
             f"{d.class_name}: values without a counterpart in the other run, {d.n_only_baseline} "
             f"of {d.baseline} and {d.n_only_run} of {d.run}, are in no difference: policy "
             f"'{comparison.policy}' gives a structure no value that is rightly absent, and no "
-            f"distance to one that is missed.{advice} See the counts of missed and hallucinated."
+            f"distance to one that is missed.{advice} If failures count as the worst possible "
+            f"value, the difference is {_with_failures(d, metric_named(comparison.metric))}."
         )
     return notes[:MAX_CLASSES]

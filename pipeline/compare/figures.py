@@ -22,6 +22,8 @@ SLOPE_HEIGHT = 300
 # Cases further from the quartiles than this many times their distance are drawn at the edge: one
 # rescued case must not squeeze all others into a line.
 OUTLIER_REACH = 5.0
+# Of more cases every so many-th in the order of their differences is drawn, with both extremes.
+MAX_DOTS = 300
 # More lines than this are a gray cloud.
 MAX_SLOPES = 150
 
@@ -60,6 +62,7 @@ class DifferencePlot:
     row_height: int
     zero_x: float
     has_outliers: bool
+    is_thinned: bool
     ticks: tuple[tuple[float, str], ...]
 
 
@@ -124,8 +127,7 @@ def difference_plot(
                 f"{case}: {v:+.3f}",
                 beyond=int(v > high) - int(v < low),
             )
-            for v, case in zip(row, case_ids, strict=True)
-            if math.isfinite(v)
+            for v, case in _drawn(row, case_ids)
         ]
         ci = difference.ci95
         rows.append(
@@ -144,8 +146,19 @@ def difference_plot(
         height,
         to_x(0.0),
         has_outliers=any(dot.beyond for row in rows for dot in row.dots),
+        is_thinned=any(int(np.isfinite(row).sum()) > MAX_DOTS for row in values),
         ticks=tuple((to_x(tick), f"{tick:+.3g}") for tick in ticks),
     )
+
+
+def _drawn(values: Float64[np.ndarray, "case"], case_ids: Sequence[str]) -> list[tuple[float, str]]:
+    """The cases that get a dot: all, or `MAX_DOTS` evenly spread over their order."""
+    pairs = zip(values, case_ids, strict=True)
+    known = [(float(v), case_id) for v, case_id in pairs if math.isfinite(v)]
+    if len(known) <= MAX_DOTS:
+        return known
+    known.sort()
+    return [known[place] for place in np.linspace(0, len(known) - 1, MAX_DOTS).astype(int)]
 
 
 def slope_plot(

@@ -79,11 +79,19 @@ def read_runs(names: Sequence[str]) -> tuple[RunScores, ...]:
             fix="name two or more runs: voxline compare A B",
         )
     tables = _choose([_tables_of(name) for name in names], names)
-    labels = unique_labels([table.work or table.file.parent for table in tables])
+    labels = unique_labels(_places(tables))
     return tuple(
         RunScores(label, table, read_scores_csv(table.file))
         for label, table in zip(labels, tables, strict=True)
     )
+
+
+def _places(tables: Sequence[ScoreTable]) -> list[Path]:
+    """What names the runs: work folders, or the data where one work folder has two tables."""
+    places = [table.work or table.file.parent for table in tables]
+    if len(set(places)) == len({table.file for table in tables}):
+        return places
+    return [place / table.dataset for place, table in zip(places, tables, strict=True)]
 
 
 def has_table(name: str) -> bool:

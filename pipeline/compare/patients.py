@@ -1,7 +1,8 @@
 """Which cases belong to one patient: they are resampled together."""
 
 import csv
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.artifacts import Splits, read_artifact
@@ -10,6 +11,8 @@ from pipeline.core.errors import DataError, MissingInputError, UsageError
 from pipeline.core.workspace import Workspace
 
 COLUMNS = ("case_id", "patient")
+
+_log = logging.getLogger(__name__)
 
 
 def read_patients(file: Path) -> dict[str, str]:
@@ -38,7 +41,10 @@ def read_patients(file: Path) -> dict[str, str]:
                 fix=f"name its columns {' and '.join(COLUMNS)}",
             )
         for row in rows:
-            case_id, patient = row["case_id"].strip(), row["patient"].strip()
+            case_id, patient = (row["case_id"] or "").strip(), (row["patient"] or "").strip()
+            # An empty cell says nothing: such a case is a patient of its own.
+            if not case_id or not patient:
+                continue
             if patients.setdefault(case_id, patient) != patient:
                 raise DataError(
                     f"case {case_id} belongs to two patients: {patients[case_id]} and {patient}",
@@ -46,6 +52,34 @@ def read_patients(file: Path) -> dict[str, str]:
                     fix="keep one line per case",
                 )
     return patients
+
+
+def check_patients(patients: Mapping[str, str], runs: Sequence[RunScores]) -> None:
+    """Refuse a table of patients that is about other cases, and warn of cases it does not name.
+
+    Args:
+        patients: Case id to patient.
+        runs: The runs.
+
+    Raises:
+        DataError: If it names none of the cases.
+    """
+    case_ids = {case.case_id for run in runs for case in run.cases}
+    unnamed = sorted(case_ids - set(patients))
+    if len(unnamed) == len(case_ids):
+        raise DataError(
+            "the table of patients names none of the cases",
+            where=f"cases are named like {unnamed[0]}, the table names {sorted(patients)[:3]}",
+            fix="write the ids of the cases as in scores.csv",
+        )
+    if unnamed:
+        _log.warning(
+            "%d of %d cases are not in the table of patients and count as patients of their own: "
+            "%s",
+            len(unnamed),
+            len(case_ids),
+            ", ".join(unnamed[:5]),
+        )
 
 
 def known_patients(runs: Sequence[RunScores]) -> dict[str, str] | None:

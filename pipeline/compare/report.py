@@ -17,6 +17,7 @@ from pipeline.metrics.paired import (
     MAX_PATIENTS_FOR_EXACT,
     MIN_PATIENTS_FOR_TEST,
     N_SIGN_FLIPS,
+    TIE,
 )
 from pipeline.metrics.policy import policy_named
 from pipeline.metrics.values import Metric, metric_named
@@ -54,7 +55,7 @@ def render_report(comparison: Comparison, agreed: Agreed) -> str:
         {
             "title": f"{labels[1]} against {labels[0]}"
             if len(labels) == 2
-            else f"{len(labels)} runs compared with {labels[0]}",
+            else f"{len(labels) - 1} runs compared with {labels[0]}",
             "subtitle": f"{metric.title} on {comparison.n_cases} cases, {n_classes} "
             f"{'class' if n_classes == 1 else 'classes'}, empty-mask policy '{comparison.policy}'",
             "verdict": _verdict(comparison),
@@ -103,7 +104,8 @@ def methods_text(comparison: Comparison) -> str:
     if comparison.rankings:
         sentences.append(
             f"Rank stability is from {min(comparison.n_bootstrap, N_RANKING_RESAMPLES)} bootstrap "
-            f"resamples of {unit}s; a missing value counts as the worst."
+            f"resamples of {unit}s, of the mean over classes of every case; a structure that was "
+            "missed or hallucinated and has no value counts as the worst possible one."
         )
     sentences.append(
         f"Software: voxline {_version('voxline')}, numpy {_version('numpy')}, "
@@ -273,7 +275,7 @@ def _case_rows(agreed: Agreed, table: ValueTable, metric: Metric) -> list[list[C
 
 def _largest_change(agreed: Agreed, table: ValueTable, index: int, metric: Metric) -> str | None:
     changes = table.values[1:, index] - table.values[0, index]
-    if not np.isfinite(changes).any():
+    if not (np.abs(changes) > TIE).any():
         return None
     run, column = np.unravel_index(
         int(np.argmax(np.nan_to_num(np.abs(changes), nan=-1.0))), changes.shape

@@ -30,13 +30,17 @@ class Difference(StrictModel):
     run: str
     baseline: str
     class_name: str | None = Field(description="None for the mean over classes")
-    mean_baseline: float | None
-    mean_run: float | None
+    mean_baseline: float | None = Field(description="over the cases with a value in both runs")
+    mean_run: float | None = Field(description="over the same cases")
     n: int = Field(description="cases with a value in both runs")
     n_patients: int
     n_only_baseline: int = Field(description="values the run lacks; they are in no difference")
     n_only_run: int = Field(description="values the baseline lacks")
     mean: float | None = Field(description="run minus baseline")
+    mean_with_failures: float | None = Field(
+        description="the same if a structure that was missed or hallucinated and has no value "
+        "counts as the worst possible one, and one that is rightly absent as the best"
+    )
     median: float | None = Field(description="over cases")
     ci95: Bounds | None = Field(description="of the mean, paired bootstrap over patients")
     t95: Bounds | None = Field(description="Student t interval, for fewer than 20 patients")

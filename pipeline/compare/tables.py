@@ -11,6 +11,7 @@ from rich.table import Table
 from pipeline.compare.conclusion import format_difference, format_p, n_digits
 from pipeline.compare.result import Comparison, Difference
 from pipeline.metrics.values import Metric, metric_named
+from pipeline.reporting.latex import escape_latex
 
 MEAN_NAME = "mean over classes"
 VERDICTS = {
@@ -20,10 +21,6 @@ VERDICTS = {
     "too small": "n too small",
 }
 CSV_COLUMNS = tuple(name for name in Difference.model_fields if name not in ("ci95", "t95"))
-_LATEX = str.maketrans(
-    {c: f"\\{c}" for c in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-)
 
 
 def all_differences(comparison: Comparison) -> tuple[Difference, ...]:
@@ -80,7 +77,7 @@ def latex_table(comparison: Comparison) -> str:
     unitless = replace(metric, unit="")
     lines = [
         r"\begin{table}",
-        rf"\caption{{{_escaped(_caption(comparison, metric))}}}",
+        rf"\caption{{{escape_latex(_caption(comparison, metric))}}}",
         r"\begin{tabular}{llrrlrrr}",
         r"\toprule",
         rf"Run & Class & Baseline & Run{unit} & Difference [95\,\%] & $n$ & W/T/L & $p$ \\",
@@ -88,11 +85,11 @@ def latex_table(comparison: Comparison) -> str:
     ]
     for row in all_differences(comparison):
         cells = (
-            _escaped(row.run),
-            _escaped(row.class_name or MEAN_NAME),
+            escape_latex(row.run),
+            escape_latex(row.class_name or MEAN_NAME),
             format_value(row.mean_baseline, metric),
             format_value(row.mean_run, metric),
-            f"${format_difference(row, unitless)}$",
+            "--" if row.mean is None else f"${format_difference(row, unitless)}$",
             str(row.n),
             f"{row.n_wins}/{row.n_ties}/{row.n_losses}",
             "--" if row.p_holm is None else f"${_bare_p(row.p_holm)}$",
@@ -117,7 +114,3 @@ def _caption(comparison: Comparison, metric: Metric) -> str:
         f"bootstrap over patients ({comparison.n_bootstrap} resamples). p: sign-flip permutation "
         "test of the mean, two-sided, corrected after Holm. W/T/L: cases won, tied, lost."
     )
-
-
-def _escaped(text: str) -> str:
-    return text.translate(_LATEX)

@@ -22,7 +22,7 @@ from pipeline.metrics.scores import CaseScores, case_scores_from_json, case_scor
 PARALLEL_FROM_BYTES = 200_000_000
 
 # Raise this when a score changes its meaning, so that kept ones are not used again.
-SCORE_VERSION = 1
+SCORE_VERSION = 2
 _SETTINGS_OF_A_CASE = {
     *("surfaces", "tolerances_mm", "multi", "min_lesion_mm3", "lesion_dilation_voxels"),
     *("regions", "max_corner_displacement_voxels"),

@@ -5,17 +5,7 @@ from pipeline.evaluate.cells import format_value
 from pipeline.evaluate.class_tables import tolerance_text
 from pipeline.evaluate.evaluation import Evaluation
 from pipeline.evaluate.per_class import ClassCases
-
-_SPECIAL = str.maketrans(
-    {c: f"\\{c}" for c in "&%$#_{}"}
-    | {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-    }
-)
+from pipeline.reporting.latex import escape_latex
 
 
 def latex_table(evaluation: Evaluation, by_class: dict[str, ClassCases]) -> str:
@@ -49,11 +39,6 @@ def latex_table(evaluation: Evaluation, by_class: dict[str, ClassCases]) -> str:
     for name in evaluation.region_names:
         lines.append(_row(f"{name} (union)", classes[name], has_surfaces=has_surfaces))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
-
-
-def escape_latex(text: str) -> str:
-    """Text that LaTeX prints as it is."""
-    return text.translate(_SPECIAL)
 
 
 def _row(name: str, scores: ClassSummary, *, has_surfaces: bool) -> str:

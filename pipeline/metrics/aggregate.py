@@ -11,8 +11,7 @@ from pipeline.metrics.bootstrap import (
     MAX_PATIENTS_FOR_T,
     Resamples,
     draw_resamples,
-    group_sums,
-    mean_interval,
+    mean_intervals,
     t_interval,
 )
 from pipeline.metrics.policy import POLICIES, EmptyPolicy, policy_named
@@ -99,8 +98,8 @@ def interval(
     """
     names = [str(place) for place in range(len(values))] if groups is None else groups
     resamples = draw_resamples(names, n_resamples=n_bootstrap, rng=rng)
-    table = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
-    return _describe(table, resamples, n_undefined=int(np.isnan(table).sum()))
+    table = np.array(values, dtype=np.float64).reshape(len(values), 1)
+    return _describe(table, resamples, n_scored=len(values))[0]
 
 
 def mean_foreground_dice(
@@ -143,18 +142,16 @@ def _class_summary(
 ) -> ClassSummary:
     statuses = [s.status for case in cases if (s := case.of_class(name)) is not None]
 
-    def describe(metric: MetricName) -> Interval:
-        values = [metric_value(case, name, metric, policy) for case in cases]
-        table = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
-        return _describe(
-            table, resamples, n_undefined=len(statuses) - int(np.isfinite(table).sum())
-        )
-
-    optional = {metric: describe(metric) for metric in OPTIONAL_METRICS}
+    # All metrics of a class share one pass over the resamples.
+    metrics: tuple[MetricName, ...] = ("dice", "iou", "volume_error_ml", *OPTIONAL_METRICS)
+    values = [[metric_value(case, name, metric, policy) for metric in metrics] for case in cases]
+    table = np.array(values, dtype=np.float64).reshape(len(cases), len(metrics))
+    described = dict(zip(metrics, _describe(table, resamples, n_scored=len(statuses)), strict=True))
+    optional = {metric: described[metric] for metric in OPTIONAL_METRICS}
     return ClassSummary(
-        dice=_filled(describe("dice"), policy),
-        iou=_filled(describe("iou"), policy),
-        volume_error_ml=describe("volume_error_ml"),
+        dice=_filled(described["dice"], policy),
+        iou=_filled(described["iou"], policy),
+        volume_error_ml=described["volume_error_ml"],
         n_missed=statuses.count("missed"),
         n_hallucinated=statuses.count("hallucinated"),
         n_absent=statuses.count("absent"),
@@ -163,24 +160,39 @@ def _class_summary(
 
 
 def _describe(
-    values: Float64[np.ndarray, "case"], resamples: Resamples, *, n_undefined: int
+    table: Float64[np.ndarray, "case column"], resamples: Resamples, *, n_scored: int
+) -> list[Interval]:
+    """Describe every column; of the scored cases those without a value are undefined."""
+    bounds = mean_intervals(table, resamples)
+    return [
+        _described(table[:, column], resamples, bounds[column], n_scored=n_scored)
+        for column in range(table.shape[1])
+    ]
+
+
+def _described(
+    values: Float64[np.ndarray, "case"],
+    resamples: Resamples,
+    bounds: tuple[float, float] | None,
+    *,
+    n_scored: int,
 ) -> Interval:
-    defined = values[np.isfinite(values)]
+    is_known = np.isfinite(values)
+    defined = values[is_known]
+    n_undefined = n_scored - int(defined.size)
     if not defined.size:
         return Interval(mean=None, median=None, ci95=None, n=0, n_undefined=n_undefined)
-    sums, counts = group_sums(values[:, np.newaxis], resamples.group_of_case)
-    has_value = counts[:, 0] > 0
-    patients = sums[has_value, 0] / counts[has_value, 0]
-    is_enough = patients.size >= MIN_CASES_FOR_INTERVAL
-    is_few = patients.size <= MAX_PATIENTS_FOR_T
+    n_patients = int(np.unique(resamples.group_of_case[is_known]).size)
+    is_enough = n_patients >= MIN_CASES_FOR_INTERVAL
+    is_few = n_patients <= MAX_PATIENTS_FOR_T
     return Interval(
         mean=float(defined.mean()),
         median=float(np.median(defined)),
-        ci95=mean_interval(values[:, np.newaxis], resamples) if is_enough else None,
+        ci95=bounds if is_enough else None,
         n=int(defined.size),
         n_undefined=n_undefined,
-        t95=t_interval(patients) if is_enough and is_few else None,
-        n_patients=None if patients.size == defined.size else int(patients.size),
+        t95=t_interval(values[:, np.newaxis], resamples) if is_enough and is_few else None,
+        n_patients=None if n_patients == defined.size else n_patients,
     )
 
 

@@ -130,7 +130,42 @@ def mean_interval(
     sums, counts = sums[:, is_used], counts[:, is_used]
     if _is_constant(sums, counts):
         return estimate, estimate
-    drawn = _resampled_means(sums, counts, resamples.counts)
+    return _interval(sums, counts, _resampled_means(sums, counts, resamples.counts), estimate)
+
+
+def mean_intervals(
+    values: Float64[np.ndarray, "case column"], resamples: Resamples
+) -> tuple[tuple[float, float] | None, ...]:
+    """`mean_interval` of every column on its own, faster than one after the other.
+
+    Args:
+        values: One row per case; NaN is missing.
+        resamples: Draws of the patients of these cases.
+
+    Returns:
+        Bounds per column.
+    """
+    sums, counts = group_sums(values, resamples.group_of_case)
+    drawn = _resampled_columns(sums, counts, resamples.counts)
+    found: list[tuple[float, float] | None] = []
+    for column in range(values.shape[1]):
+        one = slice(column, column + 1)
+        estimate = column_mean(values[:, one])
+        if estimate is None or not len(resamples.counts):
+            found.append(None)
+        elif _is_constant(sums[:, one], counts[:, one]):
+            found.append((estimate, estimate))
+        else:
+            found.append(_interval(sums[:, one], counts[:, one], drawn[:, column], estimate))
+    return tuple(found)
+
+
+def _interval(
+    sums: Float64[np.ndarray, "group column"],
+    counts: Float64[np.ndarray, "group column"],
+    drawn: Float64[np.ndarray, "resample"],
+    estimate: float,
+) -> tuple[float, float] | None:
     drawn = drawn[np.isfinite(drawn)]
     if not drawn.size:
         return None
@@ -139,22 +174,35 @@ def mean_interval(
     return float(low), float(high)
 
 
-def t_interval(values: Float64[np.ndarray, "value"]) -> tuple[float, float] | None:
-    """95 % Student t interval of a mean of independent values, for fewer than about 20 of them.
+def t_interval(
+    values: Float64[np.ndarray, "case column"], resamples: Resamples
+) -> tuple[float, float] | None:
+    """95 % Student t interval of `column_mean`, for fewer than about 20 patients.
 
     It may reach beyond the range of the metric; that is a sign of too few values, not a defect.
 
     Args:
-        values: Without NaN, one per patient.
+        values: One row per case, one column per class; NaN is missing.
+        resamples: Says which cases are of one patient.
 
     Returns:
-        Lower and upper bound; None below 2 values.
+        Lower and upper bound; None below 2 patients with values.
+
+    Source:
+        Jackknife standard error, leaving out one patient at a time (Tukey 1958); for one value
+        per patient this is the ordinary t interval of a mean.
     """
-    if values.size < 2:
+    estimate = column_mean(values)
+    sums, counts = group_sums(values, resamples.group_of_case)
+    is_known = counts.sum(axis=1) > 0
+    sums, counts = sums[is_known], counts[is_known]
+    n = len(sums)
+    if estimate is None or n < 2:
         return None
-    mean, error = float(values.mean()), float(stats.sem(values))
-    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, values.size - 1)) * error
-    return mean - half, mean + half
+    left_out = _means(sums.sum(axis=0) - sums, counts.sum(axis=0) - counts)
+    error = float(np.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum()))
+    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1)) * error
+    return estimate - half, estimate + half
 
 
 def _resampled_means(
@@ -167,6 +215,21 @@ def _resampled_means(
     for start in range(0, len(drawn), step):
         weights = drawn[start : start + step].astype(np.float64)
         means[start : start + step] = _means(weights @ sums, weights @ counts)
+    return means
+
+
+def _resampled_columns(
+    sums: Float64[np.ndarray, "group column"],
+    counts: Float64[np.ndarray, "group column"],
+    drawn: UInt16[np.ndarray, "resample group"],
+) -> Float64[np.ndarray, "resample column"]:
+    """Mean of every column in every resample; NaN where a resample has no value."""
+    means = np.full((len(drawn), sums.shape[1]), np.nan)
+    step = max(1, BATCH_VALUES // max(1, drawn.shape[1]))
+    for start in range(0, len(drawn), step):
+        weights = drawn[start : start + step].astype(np.float64)
+        n_values = weights @ counts
+        np.divide(weights @ sums, n_values, out=means[start : start + step], where=n_values > 0)
     return means
 
 

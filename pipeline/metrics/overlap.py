@@ -39,6 +39,7 @@ class OverlapScores:
         n_false_positive: Voxels of the class in the prediction only.
         n_false_negative: Voxels of the class in the reference only.
         voxel_ml: Volume of one voxel, in ml.
+        is_region: Whether it unites other classes, so that no mean over classes counts it.
     """
 
     class_name: str
@@ -46,6 +47,7 @@ class OverlapScores:
     n_false_positive: int
     n_false_negative: int
     voxel_ml: float
+    is_region: bool = False
 
     @property
     def n_reference(self) -> int:

@@ -117,7 +117,7 @@ def paired_difference(
         mean=column_mean(difference),
         median=float(np.median(differences[is_pair])) if is_pair.any() else None,
         ci95=mean_interval(difference, resamples) if n_patients > 2 else None,
-        t95=t_interval(patients) if 2 < n_patients <= MAX_PATIENTS_FOR_T else None,
+        t95=t_interval(difference, resamples) if 2 < n_patients <= MAX_PATIENTS_FOR_T else None,
         p_sign_flip=p_sign_flip if n_patients >= MIN_PATIENTS_FOR_TEST else None,
         is_exact=is_exact,
         p_wilcoxon=wilcoxon_p(patients) if n_patients >= MIN_PATIENTS_FOR_TEST else None,
@@ -154,8 +154,9 @@ def sign_flip_p(
     n_extreme, step = 0, max(1, BATCH_VALUES // n)
     for start in range(0, N_SIGN_FLIPS, step):
         shape = (min(step, N_SIGN_FLIPS - start), n)
-        signs = 2.0 * rng.integers(0, 2, size=shape) - 1.0
-        n_extreme += int((np.abs(signs @ weights) >= observed).sum())
+        is_positive = rng.integers(0, 2, size=shape, dtype=np.uint8).astype(np.float64)
+        sums = 2 * (is_positive @ weights) - weights.sum()
+        n_extreme += int((np.abs(sums) >= observed).sum())
     return (n_extreme + 1) / (N_SIGN_FLIPS + 1), False
 
 

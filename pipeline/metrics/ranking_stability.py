@@ -134,8 +134,15 @@ def _frequencies(ranks: Float64[np.ndarray, "resample run"]) -> tuple[tuple[floa
 
 def _kendall_taus(
     ranks: Float64[np.ndarray, "run"], drawn: Float64[np.ndarray, "resample run"]
-) -> Float64[np.ndarray, "resample"]:
-    """Share of pairs of runs in the same order minus share in the opposite one (tau-a)."""
+) -> Float64[np.ndarray, "tau"]:
+    """Share of pairs of runs in the same order minus share in the opposite one.
+
+    Pairs that tie in the full ranking have no order to keep; without others there is no tau.
+    """
     first, second = np.triu_indices(len(ranks), k=1)
+    is_ordered = ranks[first] != ranks[second]
+    if not is_ordered.any():
+        return np.zeros(0)
+    first, second = first[is_ordered], second[is_ordered]
     order = np.sign(ranks[first] - ranks[second])
     return (np.sign(drawn[:, first] - drawn[:, second]) * order).mean(axis=1)

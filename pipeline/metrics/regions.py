@@ -37,6 +37,7 @@ def region_overlap(
         n_false_positive=sum(s.n_prediction for s in scored) - n_true_positive,
         n_false_negative=sum(s.n_reference for s in scored) - n_true_positive,
         voxel_ml=scored[0].voxel_ml,
+        is_region=True,
     )
 
 

@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +42,7 @@ _LESION_COLUMNS = (
     *("lesion_dice", "n_lesions_reference", "n_lesions_prediction", "n_lesions_detected"),
     *("n_lesions_false", "n_lesions_ignored", "sum_of_lesion_dice", "min_lesion_mm3"),
 )
-_CASE_COLUMNS = ("mistaken_for", "grid_offset_voxels", "calibration_error")
+_CASE_COLUMNS = ("mistaken_for", "grid_offset_voxels", "calibration_error", "kind")
 CSV_COLUMNS = (*_OVERLAP_COLUMNS, *_SURFACE_COLUMNS, *_LESION_COLUMNS, *_CASE_COLUMNS)
 
 Row = Mapping[str, str]
@@ -72,15 +74,24 @@ class CaseScores:
 
     def of_class(self, class_name: str) -> OverlapScores | None:
         """The scores of one class, None if it was not scored in this case."""
-        return next((c for c in self.classes if c.class_name == class_name), None)
+        return self._overlaps.get(class_name)
 
     def surface_of(self, class_name: str) -> SurfaceScores | None:
         """The surface scores of one class, None if they were not computed."""
-        return next((s for s in self.surfaces if s.class_name == class_name), None)
+        return self._surfaces.get(class_name)
 
     def lesion_of(self, class_name: str) -> LesionScores | None:
         """The detection scores of one class, None if they were not computed."""
         return next((s for s in self.lesions if s.class_name == class_name), None)
+
+    # Averages over many classes ask for each of them again and again.
+    @cached_property
+    def _overlaps(self) -> dict[str, OverlapScores]:
+        return {scores.class_name: scores for scores in self.classes}
+
+    @cached_property
+    def _surfaces(self) -> dict[str, SurfaceScores]:
+        return {scores.class_name: scores for scores in self.surfaces}
 
 
 def score_label_maps(
@@ -201,7 +212,7 @@ def read_scores_csv(file: Path) -> tuple[CaseScores, ...]:
             "there is no table of scores", where=str(file), fix="run `voxline evaluate` first"
         )
     rows_of: dict[str, list[Row]] = {}
-    with file.open(newline="", encoding="utf-8") as text:
+    with file.open(newline="", encoding="utf-8-sig") as text:
         rows = csv.DictReader(text)
         _check_columns(file, rows.fieldnames or ())
         for row in rows:
@@ -250,6 +261,7 @@ def _overlap_cells(scores: OverlapScores) -> dict[str, str]:
         "recall": _rounded(scores.recall.value),
         "volume_error_percent": _rounded(scores.volume_error_percent),
         "voxel_ml": _exact(scores.voxel_ml),
+        "kind": "region" if scores.is_region else "class",
     }
 
 
@@ -293,24 +305,22 @@ def _case(case_id: str, rows: Sequence[Row]) -> CaseScores:
 
 
 def _overlap(row: Row) -> OverlapScores:
-    n_true_positive, n_false_negative = int(row["tp"]), int(row["fn"])
-    n_reference = n_true_positive + n_false_negative
-    n_prediction = n_true_positive + int(row["fp"])
-    voxel_ml = _number(row, "voxel_ml")
-    if voxel_ml is None:
-        # Tables of earlier versions: by the larger of the two volumes.
-        role, n_voxels = max(("reference", n_reference), ("prediction", n_prediction), key=_second)
-        voxel_ml = float(row[f"{role}_ml"]) / n_voxels if n_voxels else 0.0
-    scores = OverlapScores(
-        class_name=row["class_name"],
-        n_true_positive=n_true_positive,
-        n_false_positive=int(row["fp"]),
-        n_false_negative=n_false_negative,
-        voxel_ml=voxel_ml,
-    )
+    counts = [int(row[column]) for column in ("tp", "fp", "fn")]
+    if min(counts) < 0:
+        raise ValueError("a number of voxels is negative")
+    n_hit, n_extra, n_lost = counts
+    voxel_ml, is_region = _number(row, "voxel_ml") or 0.0, row.get("kind") == "region"
+    scores = OverlapScores(row["class_name"], n_hit, n_extra, n_lost, voxel_ml, is_region=is_region)
     if row["status"] != scores.status:
         raise ValueError(f"the status is '{row['status']}', by the counts '{scores.status}'")
-    return scores
+    return scores if row.get("voxel_ml") else _with_voxel_ml(scores, row)
+
+
+def _with_voxel_ml(scores: OverlapScores, row: Row) -> OverlapScores:
+    """Tables of earlier versions: by the larger of the two volumes."""
+    sizes = (("reference_ml", scores.n_reference), ("prediction_ml", scores.n_prediction))
+    column, n_voxels = max(sizes, key=lambda size: size[1])
+    return replace(scores, voxel_ml=float(row[column]) / n_voxels if n_voxels else 0.0)
 
 
 def _surface(row: Row) -> SurfaceScores:
@@ -370,11 +380,11 @@ def _check_numbers(file: Path, line: int, row: Row) -> None:
 
 def _number(row: Row, column: str) -> float | None:
     cell = row.get(column)
-    return float(cell) if cell else None
-
-
-def _second(pair: tuple[str, int]) -> int:
-    return pair[1]
+    number = float(cell) if cell else None
+    # Tables from elsewhere write "nan" or "inf"; here what is undefined is an empty cell.
+    if number is not None and not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{column} is {cell}")
+    return number
 
 
 def _rounded(value: float | None) -> str:

@@ -27,8 +27,11 @@ _VOXELWISE: dict[str, str] = {
 }
 # In denominators only: in a numerator it would count as agreement where nothing agrees.
 _SMOOTH = 1e-5
-# A root has no finite slope at zero; below this distance from a perfect overlap it is cut off.
-_MIN_DISTANCE = 1e-6
+# A power below 1 has no finite slope at zero; below this doubt it is cut off.
+_MIN_DOUBT = 1e-6
+# The same for the root of an overlap: closer to perfect than this it goes to zero in a straight
+# line. A perfect answer then costs nothing, whatever the root.
+_MIN_DISTANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ class SegmentationLoss(nn.Module):
             return dice
         loss = _tversky_loss(sums, settings.tversky_alpha, settings.tversky_beta)
         if kind == "focal_tversky":
-            loss = loss.clamp(min=_MIN_DISTANCE) ** (1 / settings.tversky_gamma)
+            loss = loss * loss.clamp(min=_MIN_DISTANCE) ** (1 / settings.tversky_gamma - 1)
         return self._mean(loss)
 
     def _voxel_loss(
@@ -158,7 +161,7 @@ class SegmentationLoss(nn.Module):
         """Weighted mean over voxels, so that weights do not change the scale of the loss."""
         loss = -of_label
         if _VOXELWISE[self._settings.kind] == "focal":
-            doubt = (1 - of_label.exp()).clamp(min=_MIN_DISTANCE)
+            doubt = (1 - of_label.exp()).clamp(min=_MIN_DOUBT)
             loss = doubt**self._settings.focal_gamma * loss
         if self._class_weights is None:
             return loss.mean()

@@ -104,6 +104,7 @@ def _show_preflight(findings: Findings) -> int:
     from pipeline.audit.terminal import print_findings
 
     print_findings(findings)
+    logger.info("only checked what would reach the loss in these cases; nothing was trained")
     return VERDICT_STATUS[findings.verdict]
 
 

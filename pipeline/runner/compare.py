@@ -8,13 +8,12 @@ from pathlib import Path
 from pipeline.compare.agreement import agree
 from pipeline.compare.comparison import CompareSettings, check_metric
 from pipeline.compare.inputs import RunScores, has_table, read_runs, split_name, unique_labels
-from pipeline.compare.patients import known_patients, read_patients
+from pipeline.compare.patients import check_patients, known_patients, read_patients
 from pipeline.compare.result import Comparison
 from pipeline.compare.stage import compare
-from pipeline.core.errors import EXIT_DONE, ConfigError, UsageError
+from pipeline.core.errors import EXIT_DONE, UsageError
 from pipeline.core.tracker import NullTracker, Tracker
 from pipeline.core.workspace import TRACKING_PARENT, Workspace
-from pipeline.experiment import load_experiment
 from pipeline.runner.around import stage_run
 from pipeline.runner.request import RUNS_DIR, Request
 from pipeline.tracking.lookup import fetch_file, is_run_id, run_id_of, run_links
@@ -49,7 +48,10 @@ def run_compare(request: Request, names: Sequence[str], options: CompareOptions)
     work = request.work or _default_work(names)
     request = Request(request.data, work, request.experiment)
     patients = None if options.patients is None else read_patients(options.patients)
-    runs = read_runs(_with_tables(request, names, options))
+    found, fetched = _with_tables(request, names, options)
+    runs = read_runs(found)
+    if patients is not None:
+        check_patients(patients, runs)
     for run in runs:
         logger.info("%s: %s (%s)", run.label, run.table.description, run.table.file)
     evaluate = request.experiment.evaluate
@@ -61,15 +63,12 @@ def run_compare(request: Request, names: Sequence[str], options: CompareOptions)
         groups=patients or known_patients(runs),
     )
     # What is refused is refused before a run is recorded for it.
-    agreed = agree(
-        runs,
-        is_common_enough=options.is_common_enough,
-        region_names=_region_names(request, runs),
-    )
+    agreed = agree(runs, is_common_enough=options.is_common_enough)
     check_metric(agreed, settings)
     name = _comparison_name(runs)
     out_dir = request.workspace.stage_dir("compare") / name
-    run_ids = {run.label: found for run in runs if (found := _run_id(run)) is not None}
+    known = {run.label: fetched.get(run.table.file.parent) or _run_id(run) for run in runs}
+    run_ids = {label: run_id for label, run_id in known.items() if run_id is not None}
     with stage_run(request, "compare", folder=out_dir, run_name=name, new_parent=True) as tracker:
         comparison = compare(agreed, settings, out_dir, tracker, run_ids=run_ids)
         _describe(request, comparison, tracker)
@@ -83,25 +82,34 @@ def _default_work(names: Sequence[str]) -> Path:
     return (parents.pop() if len(parents) == 1 else RUNS_DIR.resolve()) / COMPARISONS
 
 
-def _with_tables(request: Request, names: Sequence[str], options: CompareOptions) -> list[str]:
-    """Replace ids of runs and folders of predictions by folders that hold a scores.csv."""
+def _with_tables(
+    request: Request, names: Sequence[str], options: CompareOptions
+) -> tuple[list[str], dict[Path, str]]:
+    """Replace ids of runs and folders of predictions by folders that hold a scores.csv.
+
+    Returns:
+        Names that `read_runs` takes, and the MLflow id of every folder that was fetched.
+    """
     folder = request.workspace.stage_dir("compare")
     to_score = [n for n in names if Path(n).is_dir() and not has_table(n) and options.ref]
     labels = unique_labels([Path(n).resolve() for n in to_score]) if to_score else []
     scored = dict(zip(to_score, labels, strict=True))
-    found = []
+    found: list[str] = []
+    fetched: dict[Path, str] = {}
     for name in names:
         if name in scored and options.ref is not None:
-            out_dir = folder / "scored" / scored[name].replace("/", "_")
+            # The label is unique with its slashes only: a/b_c and a_b/c are two folders.
+            out_dir = folder / "scored" / scored[name].lstrip("/")
             _score(request, Path(name), options.ref, out_dir)
             found.append(str(out_dir))
         elif is_run_id(name) and not Path(name).exists():
             target = find_target(request.experiment.tracking, request.workspace)
-            file = fetch_file(target, name, "scores.csv", folder / "fetched").file
-            found.append(str(file.parent))
+            copy = fetch_file(target, name, "scores.csv", folder / "fetched")
+            fetched[copy.file.parent.resolve()] = copy.run_id
+            found.append(str(copy.file.parent))
         else:
             found.append(name)
-    return found
+    return found, fetched
 
 
 def _score(request: Request, pred: Path, ref: Path, out_dir: Path) -> None:
@@ -115,19 +123,6 @@ def _score(request: Request, pred: Path, ref: Path, out_dir: Path) -> None:
     # Only the table is wanted; 'voxline evaluate' draws the pictures.
     config = request.experiment.evaluate.model_copy(update={"n_worst_pictures": 0})
     evaluate(config, given, out_dir, NullTracker())
-
-
-def _region_names(request: Request, runs: Sequence[RunScores]) -> set[str]:
-    """Regions that the tables were made with, by the configuration beside each."""
-    names = set(request.experiment.evaluate.regions)
-    for run in runs:
-        file = run.table.file.with_name("config.resolved.yaml")
-        if file.is_file():
-            try:
-                names.update(load_experiment(file, ()).evaluate.regions)
-            except ConfigError as error:
-                logger.debug("regions of %s are not known: %s", run.label, error)
-    return names
 
 
 def _comparison_name(runs: Sequence[RunScores]) -> str:

@@ -59,7 +59,7 @@ def _label_files(
     if ref is None:
         return files, {}, None
     references = input_from_folders(folder, ref.resolve()).references
-    pairs = [p for p in pair_cases(files, references).pairs if p.prediction is not None]
+    pairs = pair_cases(files, references).pairs
     paired = {p.case_id: p.prediction for p in pairs if p.prediction is not None}
     others = {i: f for i, f in files.items() if f not in paired.values()}
     return {**others, **paired}, {p.case_id: p.reference for p in pairs}, find_task(references)

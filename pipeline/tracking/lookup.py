@@ -4,13 +4,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.core.errors import MissingInputError
 from pipeline.tracking.link import Target
 from pipeline.tracking.location import prepare_environment, public_uri
 from pipeline.tracking.state import read_state
 
-_RUN_ID = re.compile(r"^[0-9a-f]{32}$")
+if TYPE_CHECKING:  # imports MLflow, which takes seconds
+    from pipeline.tracking.store import Store
+
+# As long as `voxline runs` prints them, or in full.
+_RUN_ID = re.compile(r"^[0-9a-f]{8,32}$")
+_ID_LENGTH = 32
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class FetchedFile:
 
 
 def is_run_id(text: str) -> bool:
-    """Whether a text looks like the id of an MLflow run."""
+    """Whether a text looks like the id of an MLflow run, or the first 8 letters of one."""
     return _RUN_ID.match(text) is not None
 
 
@@ -52,7 +58,7 @@ def fetch_file(target: Target, run_id: str, name: str, folder: Path) -> FetchedF
 
     Args:
         target: Where runs are recorded.
-        run_id: MLflow's id.
+        run_id: MLflow's id, or its beginning if only one of the listed runs begins so.
         name: Path of the artifact, such as "scores.csv".
         folder: Gets a folder named after the run, with the file.
 
@@ -66,7 +72,8 @@ def fetch_file(target: Target, run_id: str, name: str, folder: Path) -> FetchedF
     from pipeline.tracking.store import CLIENT_ERRORS, open_store  # takes seconds
 
     try:
-        client = open_store(target.uri, target.experiment, target.artifacts).client
+        store = open_store(target.uri, target.experiment, target.artifacts)
+        client, run_id = store.client, _full_id(store, run_id)
         run = client.get_run(run_id)
         run_name = str(run.info.run_name)
         own = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', run_name)}-{run_id[:8]}"
@@ -80,6 +87,17 @@ def fetch_file(target: Target, run_id: str, name: str, folder: Path) -> FetchedF
             "give --work or tracking.uri if it is in another store",
         ) from error
     return FetchedFile(run_id, run_name, file)
+
+
+def _full_id(store: "Store", beginning: str) -> str:
+    """The id of the listed run that begins so; any other text as it is."""
+    from pipeline.tracking.view import parent_runs
+
+    if len(beginning) == _ID_LENGTH:
+        return beginning
+    ids = [str(run.info.run_id) for run in parent_runs(store)]
+    matching = [run_id for run_id in ids if run_id.startswith(beginning)]
+    return matching[0] if len(matching) == 1 else beginning
 
 
 def run_links(target: Target, run_ids: Mapping[str, str]) -> dict[str, str]:

@@ -47,7 +47,7 @@ class LossConfig(StrictModel):
     tversky_alpha: float = Field(default=0.3, ge=0, description="cost of a false positive")
     tversky_beta: float = Field(default=0.7, ge=0, description="cost of a false negative")
     tversky_gamma: float = Field(
-        default=4 / 3, ge=1, le=10, description="focal_tversky: root taken of the Tversky loss"
+        default=4 / 3, ge=1, le=3, description="focal_tversky: root taken of the Tversky loss"
     )
     include_background: bool | None = Field(
         default=None,
@@ -57,7 +57,7 @@ class LossConfig(StrictModel):
     @property
     def has_voxel_term(self) -> bool:
         """Whether every voxel counts for itself, beside or instead of the overlap."""
-        return self.kind in {"dice_ce", "ce", "dice_focal", "tversky_ce"}
+        return self.ce_weight > 0 and self.kind in {"dice_ce", "ce", "dice_focal", "tversky_ce"}
 
     @property
     def has_background_dice(self) -> bool:
@@ -72,9 +72,12 @@ class LossConfig(StrictModel):
 
     @model_validator(mode="after")
     def _weights_have_a_use(self) -> "LossConfig":
+        if self.kind == "ce" and self.ce_weight == 0:
+            raise ValueError("with kind 'ce' and a ce_weight of 0 there is nothing to minimize")
         if self.class_weights and not self.has_voxel_term:
             raise ValueError(
                 f"class_weights act on cross-entropy or focal loss, and '{self.kind}' has neither"
+                f"{'' if self.ce_weight else ' with a ce_weight of 0'}"
             )
         if self.tversky_alpha + self.tversky_beta == 0:
             raise ValueError("tversky_alpha and tversky_beta cannot both be 0")

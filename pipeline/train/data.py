@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import psutil
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Int64, Integer, Real
 from torch import Tensor
 
 from pipeline.artifacts import Plan
+from pipeline.core.errors import DataError
 from pipeline.core.geometry import Shape3
 from pipeline.core.seeds import generator_for
 from pipeline.train.config import TrainConfig
@@ -88,7 +89,8 @@ class BatchSource:
             labels.append(label)
             case_ids.append(source.case.case_id)
         image, label = torch.stack(patches), torch.stack(labels)
-        return Batch(image.to(self._device), label.to(self._device).long(), tuple(case_ids))
+        label = _as_indices(label.to(self._device))
+        return Batch(image.to(self._device), label, tuple(case_ids))
 
     def _case_index(self, sample: int) -> int:
         """Every case once per epoch, in an order that depends on the seed and the epoch."""
@@ -109,6 +111,19 @@ class BatchSource:
         pose = draw_pose(center, source.case.spacing_mm, self._plan.mirror_axes, config, rng)
         image, label = read_patch(source.image, source.label, pose, self._plan.patch_size)
         return augment_intensity(image, config, rng), label
+
+
+def _as_indices(label: Real[Tensor, "batch i j k"]) -> Int64[Tensor, "batch i j k"]:
+    """Class indices as losses want them; a fraction must not be cut off unseen."""
+    if label.is_floating_point():
+        raise DataError(
+            "P01 the label that reaches the loss is not made of integers: a transform has "
+            "interpolated or rescaled it",
+            where="pipeline/transforms/augment.py, read_patch",
+            fix="labels must be resampled with nearest neighbor and never be normalized; "
+            "please report it, this is a defect of Voxline",
+        )
+    return label.long()
 
 
 def _to_tensors(case: PreparedCase, home: torch.device, *, in_memory: bool) -> _TensorCase:

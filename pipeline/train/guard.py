@@ -17,7 +17,7 @@ from pipeline.train.findings import write_findings
 
 logger = logging.getLogger(__name__)
 
-Symptom = Literal["blank", "filled", "loss_spikes", "gradient_spikes"]
+Symptom = Literal["blank", "filled", "loss_spikes", "gradient_spikes", "not_finite"]
 
 # What each symptom is usually the consequence of, most likely first.
 SUSPECTS: dict[Symptom, tuple[str, ...]] = {
@@ -29,19 +29,24 @@ SUSPECTS: dict[Symptom, tuple[str, ...]] = {
     "filled": ("E09", "P01", "E02", "S02", "P03", "P05", "F10"),
     "loss_spikes": ("S01", "E05", "E08", "F09", "P05", "F11", "F12", "S03", "S09"),
     "gradient_spikes": ("F09", "P05", "F11", "F12", "S09", "E08"),
+    "not_finite": ("F09", "P05", "F12", "F11", "F10"),
 }
 _OTHERWISE: dict[Symptom, str] = {
-    "blank": "take train.loss.kind=dice_ce or dice_focal, raise train.foreground_fraction, or "
-    "train longer",
-    "filled": "take train.loss.kind=dice_ce, which also counts the background",
+    "blank": "train longer, raise train.foreground_fraction, lower train.optimizer.learning_rate, "
+    "or take another train.loss.kind (dice_focal, tversky_ce)",
+    "filled": "lower train.optimizer.learning_rate, or take train.loss.kind=dice_ce, which also "
+    "counts the background",
     "loss_spikes": "lower train.optimizer.learning_rate or raise train.batch_size",
     "gradient_spikes": "lower train.optimizer.learning_rate or train.optimizer.clip_norm",
+    "not_finite": "lower train.optimizer.learning_rate, or look at these cases in the audit report",
 }
 # In the first part of a training a blank answer is normal.
 QUIET_PROGRESS = 0.2
 # Validations in a row before a class counts as collapsed.
 N_COLLAPSED = 2
 FILLED_SHARE = 0.9
+# Share of the true volume; a few stray voxels do not make a class found.
+BLANK_SHARE = 0.01
 # Steps whose running median is compared with; none is judged before it is full.
 WINDOW = 50
 GRADIENT_RATIO = 10.0
@@ -62,8 +67,8 @@ class GuardState:
         n_loss_spikes: Losses far above their running median and above the untrained network's.
         n_gradient_spikes: Gradient norms far above their running median.
         spike_cases: Cases of the batches that spiked, newest last.
-        n_blank: Validations in a row in which a class was predicted nowhere.
-        n_filled: Validations in a row in which a class filled the images.
+        n_blank: Validations in a row in which a class was predicted (almost) nowhere.
+        n_filled: Validations in a row in which a class, or all together, filled the images.
         findings: What was said so far, as JSON.
     """
 
@@ -139,6 +144,8 @@ def watch_round(
     """
     said = {_key(Finding.model_validate_json(text)) for text in state.findings}
     found = [*_collapsed(state, shares, progress), *_spikes(state)]
+    if any(finding.evidence["symptom"] == "filled" and finding.class_name for finding in found):
+        said.add(("filled", None))
     fresh = [explain(finding, suspects) for finding in found if _key(finding) not in said]
     state.findings += [finding.model_dump_json() for finding in fresh]
     return fresh
@@ -152,22 +159,35 @@ def _collapsed(
     state: GuardState, shares: Mapping[str, ClassShares], progress: float
 ) -> list[Finding]:
     findings = []
+    is_late = progress >= QUIET_PROGRESS
     for name, share in shares.items():
-        is_blank = share.predicted == 0 and share.reference > 0
-        is_filled = share.predicted > FILLED_SHARE and share.reference < FILLED_SHARE
+        is_blank = share.predicted < BLANK_SHARE * share.reference
         state.n_blank[name] = state.n_blank.get(name, 0) + 1 if is_blank else 0
-        state.n_filled[name] = state.n_filled.get(name, 0) + 1 if is_filled else 0
-        if progress < QUIET_PROGRESS:
-            continue
-        if state.n_blank[name] >= N_COLLAPSED:
+        if state.n_blank[name] >= N_COLLAPSED and is_late:
             n = state.n_blank[name]
-            what = f"class '{name}' was predicted nowhere in {n} validations in a row"
+            where = "almost nowhere" if share.predicted else "nowhere"
+            what = f"class '{name}' was predicted {where} in {n} validations in a row"
             findings.append(_finding("blank", what, share.predicted, name))
-        if state.n_filled[name] >= N_COLLAPSED:
+        if _is_filled(state, name, share) and is_late:
             what = f"class '{name}' fills {share.predicted:.0%} of the validation images, "
             what += f"{share.reference:.1%} would be right"
             findings.append(_finding("filled", what, share.predicted, name))
+    together = ClassShares(
+        predicted=math.fsum(share.predicted for share in shares.values()),
+        reference=math.fsum(share.reference for share in shares.values()),
+    )
+    # Several classes may share what one alone does not fill.
+    if _is_filled(state, "", together) and is_late:
+        what = f"foreground fills {together.predicted:.0%} of the validation images, "
+        what += f"{together.reference:.1%} would be right"
+        findings.append(_finding("filled", what, together.predicted))
     return findings
+
+
+def _is_filled(state: GuardState, name: str, share: ClassShares) -> bool:
+    is_filled = share.predicted > FILLED_SHARE and share.reference < FILLED_SHARE
+    state.n_filled[name] = state.n_filled.get(name, 0) + 1 if is_filled else 0
+    return state.n_filled[name] >= N_COLLAPSED
 
 
 def _spikes(state: GuardState) -> list[Finding]:
@@ -188,10 +208,11 @@ def _finding(
     symptom: Symptom, what: str, value: float | int, class_name: str | None = None
 ) -> Finding:
     thresholds: dict[Symptom, float | int] = {
-        "blank": 0,
+        "blank": BLANK_SHARE,
         "filled": FILLED_SHARE,
         "loss_spikes": N_SPIKES,
         "gradient_spikes": N_SPIKES,
+        "not_finite": 0,
     }
     return Finding(
         check_id="P06",
@@ -215,30 +236,63 @@ def explain(finding: Finding, suspects: Sequence[Finding]) -> Finding:
     Returns:
         The finding with the likely causes in its fix.
     """
-    symptom = str(finding.evidence["symptom"])
-    order = next((ids for name, ids in SUSPECTS.items() if name == symptom), ())
+    symptom = next(name for name in SUSPECTS if name == finding.evidence["symptom"])
+    fix, causes = name_causes(symptom, suspects, finding.class_name)
+    evidence = {**finding.evidence, **({"causes": ",".join(causes)} if causes else {})}
+    return finding.model_copy(update={"fix": fix, "evidence": evidence})
+
+
+def name_causes(
+    symptom: Symptom, suspects: Sequence[Finding], class_name: str | None = None
+) -> tuple[str, tuple[str, ...]]:
+    """What to do about a symptom, and the checks that explain it.
+
+    Args:
+        symptom: What went wrong.
+        suspects: Findings of audit and preflight, waived ones included.
+        class_name: The class it went wrong for; None for all.
+
+    Returns:
+        A fix that names the likely causes, and their check ids, likeliest first.
+    """
+    order, otherwise = SUSPECTS[symptom], _OTHERWISE[symptom]
     fitting = [
         s
         for s in suspects
         if s.check_id in order
         and s.severity != "info"
-        and (finding.class_name is None or s.class_name in {None, finding.class_name})
+        and (class_name is None or s.class_name in {None, class_name})
     ]
     fitting.sort(key=lambda s: (s.severity != "error", order.index(s.check_id)))
-    first_of_check = list({s.check_id: s for s in reversed(fitting)}.values())[::-1]
+    first_of_check = list({s.check_id: s for s in reversed(fitting)}.values())[::-1][:_MAX_NAMED]
     if not first_of_check:
-        general = f"the audit knows no cause; {finding.fix}"
-        return finding.model_copy(update={"fix": general})
-    named = "; ".join(f"{s.check_id} {_where(s)}{s.message}" for s in first_of_check[:_MAX_NAMED])
-    return finding.model_copy(
-        update={
-            "fix": f"likely cause: {named}. Otherwise {finding.fix}",
-            "evidence": {
-                **finding.evidence,
-                "causes": ",".join(s.check_id for s in first_of_check[:_MAX_NAMED]),
-            },
-        }
-    )
+        return f"the audit knows no cause; {otherwise}", ()
+    named = "; ".join(f"{s.check_id} {_where(s)}{s.message}" for s in first_of_check)
+    fix = f"likely cause: {named}. Otherwise {otherwise}"
+    return fix, tuple(s.check_id for s in first_of_check)
+
+
+def in_few_words(findings: Sequence[Finding]) -> list[tuple[str, str, str]]:
+    """Findings of a round for the log: of many classes with one symptom the first stands for all.
+
+    Args:
+        findings: New findings of the guard.
+
+    Returns:
+        Symptom, message and fix.
+    """
+    groups: dict[str, list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(str(finding.evidence["symptom"]), []).append(finding)
+    lines = []
+    for symptom, group in groups.items():
+        others = [finding.class_name for finding in group[1:] if finding.class_name]
+        message = group[0].message
+        if others:
+            more = f" and {len(others) - _MAX_NAMED} more" if len(others) > _MAX_NAMED else ""
+            message += f"; likewise {', '.join(others[:_MAX_NAMED])}{more} (guard.json)"
+        lines.append((symptom, message, group[0].fix))
+    return lines
 
 
 def _where(finding: Finding) -> str:

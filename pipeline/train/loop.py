@@ -15,7 +15,15 @@ from pipeline.core.workspace import atomic_write, write_text
 from pipeline.models.checkpoint import load_state, save_model, save_state
 from pipeline.train import schedule
 from pipeline.train.data import Batch
-from pipeline.train.guard import ClassShares, GuardState, watch_round, watch_step, write_guard
+from pipeline.train.guard import (
+    ClassShares,
+    GuardState,
+    in_few_words,
+    name_causes,
+    watch_round,
+    watch_step,
+    write_guard,
+)
 from pipeline.train.learner import Learner, StepResult
 from pipeline.train.schedule import Pace
 from pipeline.train.state import LoopParts, LoopState
@@ -218,7 +226,7 @@ def _account(parts: LoopParts, state: LoopState, result: StepResult, batch: Batc
         raise TrainingError(
             "loss or gradient is not finite in consecutive steps; the last checkpoint is safe",
             where=where,
-            fix="lower train.optimizer.learning_rate, or look at these cases in the audit report",
+            fix=name_causes("not_finite", parts.suspects)[0],
         )
 
 
@@ -292,7 +300,10 @@ def _warn_of_lost_classes(parts: LoopParts, state: LoopState, row: Mapping[str, 
             "Dice alone gives a class that fell to zero no gradient: try train.loss.kind=dice_ce"
         )
     else:
-        advice = "look at this class in the audit report (label values, size, alignment)"
+        advice = (
+            f"{state.step} steps may be too few; if not, look at this class in the audit report "
+            "(label values, size, alignment)"
+        )
     logger.warning(
         "validation Dice is still below %g for %s; %s", LOST_DICE, ", ".join(lost), advice
     )
@@ -303,10 +314,12 @@ def _guard_round(
 ) -> dict[str, float]:
     """Let the guard judge the round; what it has to say goes to the log, the run and a file."""
     progress = (state.pace.round + 1) / state.pace.n_rounds
-    for finding in watch_round(state.guard, shares, progress, parts.suspects):
-        logger.warning("guard: %s; %s", finding.message, finding.fix)
-        parts.tracker.set_tags({f"guard.{finding.evidence['symptom']}": finding.message})
-    write_guard(parts.folder / "guard.json", state.guard, len(parts.cases))
+    found = watch_round(state.guard, shares, progress, parts.suspects)
+    for symptom, message, fix in in_few_words(found):
+        logger.warning("guard: %s; %s", message, fix)
+        parts.tracker.set_tags({f"guard.{symptom}": message})
+    n_watched = min(len(parts.cases), state.n_validation_cases)
+    write_guard(parts.folder / "guard.json", state.guard, n_watched)
     row = {f"guard/predicted_share_{name}": share.predicted for name, share in shares.items()}
     row["guard/n_loss_spikes"] = float(state.guard.n_loss_spikes)
     row["guard/n_gradient_spikes"] = float(state.guard.n_gradient_spikes)

@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Real
 from torch import Tensor
 
 from pipeline.train.data import Batch, BatchSource
+from pipeline.train.prepare import PreparedCase
 
 # Enough cases to meet a systematic fault, enough patches to tell a share of 20 % from none.
 N_CASES = 8
@@ -23,13 +25,15 @@ class PatchFacts:
         label_values: Distinct values of the label, rounded down.
         is_integral: Whether the label holds integers only.
         is_finite: Whether every image voxel is finite.
-        stds: SD per channel, voxels that are not finite counted as 0.
+        means: Mean per channel, voxels that are not finite counted as 0.
+        stds: SD per channel, likewise.
     """
 
     case_id: str
     label_values: tuple[int, ...]
     is_integral: bool
     is_finite: bool
+    means: tuple[float, ...]
     stds: tuple[float, ...]
 
 
@@ -63,6 +67,19 @@ def draw_sample(source: BatchSource) -> PatchSample:
     return PatchSample(first, tuple(facts))
 
 
+def spread_cases(cases: Sequence[PreparedCase]) -> list[PreparedCase]:
+    """A few cases, evenly spread over all.
+
+    Args:
+        cases: All cases of a training.
+
+    Returns:
+        At most N_CASES of them, in their order.
+    """
+    places = np.unique(np.linspace(0, len(cases) - 1, min(N_CASES, len(cases))).round().astype(int))
+    return [cases[int(place)] for place in places]
+
+
 def _more_steps(first: Batch, source: BatchSource) -> Iterator[int]:
     n_wanted = max(N_PATCHES, N_CASES)
     n_steps = -(-n_wanted // len(first.case_ids))
@@ -94,7 +111,7 @@ def _describe(
     image: Float[Tensor, "channel i j k"], label: Real[Tensor, "i j k"], case_id: str
 ) -> PatchFacts:
     finite = torch.isfinite(image)
-    flat = torch.where(finite, image, torch.zeros(())).flatten(1)
+    flat = torch.where(finite, image, image.new_zeros(())).flatten(1)
     values = torch.unique(label.floor() if label.is_floating_point() else label)
     is_integral = not label.is_floating_point() or bool((label == label.round()).all())
     return PatchFacts(
@@ -102,5 +119,6 @@ def _describe(
         label_values=tuple(int(v) for v in values.tolist()),
         is_integral=is_integral,
         is_finite=bool(finite.all()),
+        means=tuple(float(m) for m in flat.mean(1).tolist()),
         stds=tuple(float(s) for s in flat.std(1, correction=0).tolist()),
     )

@@ -9,17 +9,25 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
 
-from pipeline.artifacts import CaseFingerprint, Finding, Findings, Plan, Severity
+from pipeline.artifacts import CaseFingerprint, Finding, Findings, Plan
 from pipeline.core.errors import DataError
 from pipeline.train import schedule
 from pipeline.train.findings import Waive, keep_all, write_findings
-from pipeline.train.patches import N_CASES, PatchFacts, draw_sample
+from pipeline.train.intensities import check_intensities
+from pipeline.train.patches import PatchFacts, draw_sample, spread_cases
 from pipeline.train.prepare import PreparedCase
-from pipeline.train.selftest import check_loss, check_metric, validation_dice
+from pipeline.train.selftest import (
+    check_augmentation,
+    check_loss,
+    check_metric,
+    every_class,
+    validation_dice,
+)
 from pipeline.train.state import LoopParts
 
 logger = logging.getLogger(__name__)
@@ -29,11 +37,13 @@ MIN_PATCH_SHARE = 0.2
 MIN_HITS = 50
 # One-sided 95 %: a share is only called low when the sample leaves little doubt.
 _Z95 = 1.645
-MAX_MEAN, MIN_STD, MAX_STD = 10.0, 0.01, 10.0
-# Every n-th voxel along each axis is enough for a mean and an SD.
-_THINNING = 3
 # The metric needs a few real labels, not all.
 _N_METRIC_LABELS = 2
+# Volumes that are compared before and after resampling: small ones change by it.
+MIN_COMPARED_VOXELS = 200
+MIN_VOLUME_RATIO, MAX_VOLUME_RATIO = 0.5, 1.4
+# Warnings of one check that are spelled out in the log; the file has all.
+_MAX_LOGGED = 3
 
 
 def run_preflight(
@@ -59,17 +69,22 @@ def run_preflight(
     names, plan = parts.class_names, parts.info.plan
     with torch.no_grad():
         logits = parts.learner.averaged(sample.first.image[:1])
-    labels = [
-        patch.cpu().numpy().astype(np.uint8) for patch in sample.first.label[:_N_METRIC_LABELS]
-    ]
+    labels = sample.first.label[:_N_METRIC_LABELS].cpu().numpy().astype(np.uint8)
+    # Patches may show no class at all; this label shows every one.
+    shows_all = every_class(len(names))[0].numpy().astype(np.uint8)
+    values = check_values(sample.patches, cases, names)
     found = [
-        *check_values(sample.patches, cases, names),
+        *values,
         *check_prepared(cases, rows, names),
+        *check_volumes(cases, rows, names),
+        *check_augmentation(plan, parts.config, logits.device),
         *check_shapes(
             tuple(sample.first.image.shape), tuple(sample.first.label.shape), (*logits.shape,), plan
         ),
         *check_presence(sample.patches, cases, names, _n_planned_patches(parts)),
-        *check_metric(validation_dice(names), labels),
+        # Values that no class has cannot be scored.
+        *([] if values else check_metric(validation_dice(names), [*labels])),
+        *check_metric(validation_dice(names), [shows_all]),
         *check_loss(lambda x, y: parts.learner.loss(x, y).total, len(names), logits.device),
         *check_intensities(sample.patches, cases, [c.name for c in parts.info.task.channels]),
     ]
@@ -86,14 +101,12 @@ def refuse_preflight_errors(findings: Findings) -> None:
     Raises:
         DataError: Naming the errors.
     """
-    errors = []
-    for finding in findings.findings:
-        if finding.waived is not None:
-            logger.info("preflight: %s is waived: %s", finding.check_id, finding.waived)
-        elif finding.severity == "error":
-            errors.append(f"{finding.check_id} {finding.message}")
-        else:
-            logger.warning("preflight: %s %s; %s", finding.check_id, finding.message, finding.fix)
+    errors = [
+        f"{finding.check_id} {finding.message}"
+        for finding in findings.findings
+        if finding.severity == "error" and finding.waived is None
+    ]
+    _log_others(findings)
     if errors:
         raise DataError(
             f"the preflight found {len(errors)} error(s) in what would reach the loss",
@@ -106,6 +119,23 @@ def refuse_preflight_errors(findings: Findings) -> None:
         findings.n_cases,
         findings.verdict,
     )
+
+
+def _log_others(findings: Findings) -> None:
+    """Waivers and warnings; of a hundred that say the same only the first few."""
+    n_logged: Counter[str] = Counter()
+    for finding in findings.findings:
+        if finding.waived is not None:
+            logger.info("preflight: %s is waived: %s", finding.check_id, finding.waived)
+        elif finding.severity != "error":
+            n_logged[finding.check_id] += 1
+            if n_logged[finding.check_id] <= _MAX_LOGGED:
+                what = f"{finding.check_id} {finding.message}"
+                logger.warning("preflight: %s; %s", what, finding.fix)
+    for check_id, n in n_logged.items():
+        if n > _MAX_LOGGED:
+            more = n - _MAX_LOGGED
+            logger.warning("preflight: %s and %d more like these in preflight.json", check_id, more)
 
 
 def _n_planned_patches(parts: LoopParts) -> int | None:
@@ -175,6 +205,55 @@ def check_prepared(
         )
         for name, ids in lost.items()
     ]
+
+
+def check_volumes(
+    cases: Sequence[PreparedCase], rows: Sequence[CaseFingerprint], class_names: Sequence[str]
+) -> list[Finding]:
+    """P01: every class takes about the space it takes in the label files; none was swapped.
+
+    Args:
+        cases: All training cases; a few of them are looked at.
+        rows: Their fingerprints, counted before any transform.
+        class_names: Foreground classes.
+
+    Returns:
+        A finding per class whose volume is another in the median of the cases that show it: an
+        error if it has grown.
+    """
+    before = {row.case_id: row for row in rows}
+    ratios: dict[str, list[float]] = defaultdict(list)
+    for case in spread_cases(cases):
+        row = before.get(case.case_id)
+        if row is None:
+            continue
+        counts = np.bincount(case.label.ravel(), minlength=len(class_names) + 1)
+        scale = float(np.prod(row.spacing_mm) / np.prod(case.spacing_mm))
+        for name, n, count in zip(class_names, row.n_class_voxels, counts[1:], strict=False):
+            if n >= MIN_COMPARED_VOXELS and n * scale >= MIN_COMPARED_VOXELS:
+                ratios[name].append(float(count) / (n * scale))
+    findings = [_volume_finding(name, median(found)) for name, found in ratios.items()]
+    return [finding for finding in findings if finding is not None]
+
+
+def _volume_finding(name: str, ratio: float) -> Finding | None:
+    if MIN_VOLUME_RATIO <= ratio <= MAX_VOLUME_RATIO:
+        return None
+    # Resampling may eat thin structures; it never makes one grow.
+    has_grown = ratio > MAX_VOLUME_RATIO
+    why = ": values are mapped to the wrong class" if has_grown else ": resampling loses the rest"
+    return Finding(
+        check_id="P01",
+        severity="error" if has_grown else "warning",
+        class_name=name,
+        value=ratio,
+        threshold=MAX_VOLUME_RATIO if has_grown else MIN_VOLUME_RATIO,
+        message=f"after preprocessing class '{name}' has {ratio:.2g} times the volume that it has "
+        f"in the label files{why}",
+        fix="please report it, this is a defect of Voxline"
+        if has_grown
+        else "set a finer train.spacing_mm; the structure is thinner than the target voxels",
+    )
 
 
 def check_shapes(
@@ -266,64 +345,3 @@ def _upper_share(n_hits: int, n: int) -> float:
     share, z2 = n_hits / n, _Z95**2
     spread = _Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
     return (share + z2 / (2 * n) + spread) / (1 + z2 / n)
-
-
-def check_intensities(
-    patches: Sequence[PatchFacts], cases: Sequence[PreparedCase], channel_names: Sequence[str]
-) -> list[Finding]:
-    """P05: images are finite, centred and neither flat nor wild after normalization.
-
-    Patches tell what augmentation made of them. Whether an image is flat is read off the whole
-    prepared volume of some cases: a patch may well lie in air.
-
-    Args:
-        patches: The sample.
-        cases: All training cases.
-        channel_names: Image channels.
-
-    Returns:
-        Errors for voxels that are not finite and for a sample without any contrast, else warnings.
-    """
-    for patch in patches:
-        if not patch.is_finite:
-            return [
-                _intensity_finding("error", "a patch holds NaN or infinite voxels", patch.case_id)
-            ]
-    findings = []
-    for index, channel in enumerate(channel_names):
-        std = max(patch.stds[index] for patch in patches)
-        if std < MIN_STD:
-            what = f"channel {channel} has no contrast in any patch (largest SD {std:.2g})"
-            findings.append(_intensity_finding("error", what))
-            continue
-        for case in _spread(cases):
-            findings += _volume_findings(case, index, channel)
-    return findings
-
-
-def _spread(cases: Sequence[PreparedCase]) -> list[PreparedCase]:
-    places = np.unique(np.linspace(0, len(cases) - 1, min(N_CASES, len(cases))).round().astype(int))
-    return [cases[int(place)] for place in places]
-
-
-def _volume_findings(case: PreparedCase, index: int, channel: str) -> list[Finding]:
-    voxels = case.image[index, ::_THINNING, ::_THINNING, ::_THINNING].astype(np.float32)
-    mean, std = float(voxels.mean()), float(voxels.std())
-    if std < MIN_STD:
-        what = f"channel {channel} is flat after normalization (SD {std:.2g})"
-        return [_intensity_finding("warning", what, case.case_id)]
-    if std > MAX_STD or abs(mean) > MAX_MEAN:
-        what = f"channel {channel} has mean {mean:.3g} and SD {std:.3g} after normalization"
-        return [_intensity_finding("warning", what, case.case_id)]
-    return []
-
-
-def _intensity_finding(severity: Severity, what: str, case_id: str | None = None) -> Finding:
-    return Finding(
-        check_id="P05",
-        severity=severity,
-        case_id=case_id,
-        threshold=f"mean within {MAX_MEAN:g}, SD {MIN_STD:g} to {MAX_STD:g}",
-        message=f"{what}; the network would learn little from it",
-        fix="look at this image: its values or its declared modality (task.modality) do not fit",
-    )

@@ -95,7 +95,8 @@ def select_training(config: TrainConfig, workspace: Workspace) -> Training:
             where=str(workspace.dataset_file),
             fix="name the classes to train in task.classes and the others in task.background",
         )
-    train_ids, validation_ids = _fold_ids(splits, config.fold)
+    usable = tuple(case.case_id for case in fingerprint.cases)
+    train_ids, validation_ids = _fold_ids(splits, usable, config.fold)
     records = {record.case_id: record for record in dataset.ready_cases}
     rows = {row.case_id: row for row in fingerprint.cases}
     device = choose_device(config.device)
@@ -151,10 +152,17 @@ def _finding_line(finding: Finding) -> str:
     return f"{finding.check_id} {case}{finding.message}"
 
 
-def _fold_ids(splits: Splits, fold: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if fold == "all":
-        first = splits.folds[0]
-        return tuple(sorted({*first.train, *first.validation})), ()
+def _fold_ids(
+    splits: Splits, usable: tuple[str, ...], fold: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if fold == "all" and usable:
+        return tuple(sorted(usable)), ()
+    if not splits.folds:
+        raise DataError(
+            f"there are no folds: {splits.method}",
+            where="audit",
+            fix="add cases of other patients, or train on all of them with --fold all",
+        )
     if int(fold) >= len(splits.folds):
         raise UsageError(
             f"there is no fold {fold}: the cases make {len(splits.folds)} folds",

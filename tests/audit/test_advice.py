@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from audit_builders import USUAL_FACTS as USUAL
 from hypothesis import given
 from hypothesis import strategies as st
 from workfolders import audited
@@ -10,25 +11,10 @@ from workfolders import audited
 from pipeline.artifacts import Advice, read_artifact
 from pipeline.audit.advice import advise, class_weights, render_yaml
 from pipeline.audit.config import AuditConfig
-from pipeline.audit.facts import DatasetFacts
 from pipeline.audit.hits import PatchHits
 from pipeline.experiment import load_experiment
 
 CONFIG = AuditConfig()
-USUAL = DatasetFacts(
-    names=("liver", "tumor"),
-    shares=(0.02, 0.004),
-    presence=(1.0, 1.0),
-    mean_n_present=2.0,
-    spacing_mm=(1.0, 1.0, 2.0),
-    fine_spacing_mm=(0.8, 0.8, 1.0),
-    is_anisotropic=False,
-    median_shape=(200.0, 200.0, 100.0),
-    class_voxels=(80_000.0, 9_000.0),
-    channels=(("CT", "ct", -150.0, 250.0),),
-    fewest_validation=("tumor", 20, 20),
-    hits=(PatchHits((60, 60, 30), (0.9, 0.5), 8), PatchHits((128, 128, 64), (1.0, 0.9), 8)),
-)
 
 
 def advice_on(**changes) -> dict[str, object]:
@@ -111,6 +97,13 @@ def test_a_class_smaller_than_a_few_voxels_asks_for_finer_spacing():
 def test_few_validation_cases_are_named():
     assert "Fewer than 5" in advice_on(fewest_validation=("tumor", 3, 20))["T08"].reason
     assert "Fewer than 5" not in advice_on()["T08"].reason
+
+
+def test_hit_probabilities_of_the_smallest_patch_are_kept_for_the_report():
+    hits = (PatchHits((60, 60, 30), (0.9, None), 8), PatchHits((128, 128, 64), (1.0, 0.9), 8))
+    assert advise(replace(USUAL, hits=hits), CONFIG).patch_hits == {"liver": 0.9}
+    assert advise(USUAL, CONFIG).patch_hits == {"liver": 0.9, "tumor": 0.5}
+    assert advise(replace(USUAL, hits=()), CONFIG).patch_hits == {}
 
 
 def test_without_usable_cases_there_is_no_advice():

@@ -65,7 +65,7 @@ def test_a_moved_grid_is_an_error_beyond_half_a_voxel(folders):
 
 
 def test_the_references_given_as_predictions_are_found_out(folders):
-    assert ("D06", "error", None) in loud(folders, references=list_volumes(folders / "pred"))
+    assert ("D06", "error", "c0") in loud(folders, references=list_volumes(folders / "pred"))
 
 
 def test_one_prediction_for_two_cases_and_a_broken_file(folders):
@@ -74,3 +74,18 @@ def test_one_prediction_for_two_cases_and_a_broken_file(folders):
     found = loud(folders)
     assert ("D02", "error", "c0") in found
     assert ("F02", "error", "c2") in found
+
+
+def test_one_exact_hit_among_many_is_only_a_warning(folders):
+    write_nifti(folders / "pred" / "c1.nii.gz", label(11), AFFINE)
+    assert ("D06", "warning", "c1") in loud(folders, references=references(folders))
+
+
+def test_a_reference_without_a_file_is_an_error_and_an_extra_file_is_told(folders):
+    (folders / "pred" / "c1.nii.gz").rename(folders / "pred" / "new.nii.gz")
+    files = list_volumes(folders / "pred")
+    findings = audit_label_folder(
+        files, folders / "pred", AuditConfig(), references=references(folders)
+    )
+    found = {(f.severity, f.case_id) for f in findings.findings if f.check_id == "F01"}
+    assert found == {("error", "c1"), ("info", None)}

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.audit.hits import hit_probability, measure_hits, typical_patch
+from pipeline.core.errors import DataError
 from pipeline.io.store import write_array
 
 SHAPES = st.tuples(*[st.integers(1, 6)] * 3)
@@ -80,3 +81,22 @@ def test_cases_are_measured_on_their_own_grid_and_rare_classes_are_looked_for(tm
     # 5 voxels at 1 mm are 10 of this grid: 11 places, 10 of which hold the voxel in the middle.
     assert hits.probabilities == pytest.approx((10 / 11, 4 / 11))
     assert hits.n_cases == 3
+
+
+def test_what_was_counted_is_not_counted_again(tmp_path):
+    label = np.zeros((20, 10, 10), np.uint8)
+    label[10, 5, 5] = 1
+    known = record(label, "case_000")
+    stored = write_array(tmp_path, "0", label, np.eye(4), "RAS", tmp_path)
+    case = known.model_copy(update={"label": stored, "image": None})
+    row = usable_row("case_000", (1, 0), shape=label.shape, spacing_mm=(1.0, 1.0, 1.0))
+    view = dataset([row], [case], TASK)
+    first = measure_hits(view, tmp_path, [(5, 5, 5), (9, 9, 9)], (1.0, 1.0, 1.0), 2)
+    (tmp_path / stored.file).unlink()
+    assert measure_hits(view, tmp_path, [(5, 5, 5), (9, 9, 9)], (1.0, 1.0, 1.0), 2) == first
+    # Another patch is another question.
+    with pytest.raises(DataError):
+        measure_hits(view, tmp_path, [(4, 5, 5)], (1.0, 1.0, 1.0), 2)
+    (tmp_path / "audit" / "hits.json").write_text("{damaged")
+    with pytest.raises(DataError):
+        measure_hits(view, tmp_path, [(5, 5, 5)], (1.0, 1.0, 1.0), 2)

@@ -160,3 +160,14 @@ def test_hippocampus_would_keep_the_published_folds():
     assert [f.validation for f in splits.folds] == [
         tuple(ids[n] for n in places) for _, places in reference
     ]
+
+
+def test_cases_of_one_patient_make_no_folds_but_do_not_stop_the_audit():
+    fingerprint = Fingerprint(
+        cases=tuple(usable_row(f"p1_{n}", (10, 10)).fingerprint for n in range(4))
+    )
+    groups = Grouping(groups={f"p1_{n}": "p1" for n in range(4)}, source="a file")
+    splits = split_dataset(fingerprint, TASK, groups, AuditConfig())
+    assert splits.folds == ()
+    assert "one patient" in splits.method
+    assert split_dataset(fingerprint, TASK, groups, AuditConfig(split="nnunet")).folds

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from compare_builders import case, cases_of, run
 
@@ -47,7 +49,15 @@ def test_other_references_are_refused():
     b = run("B", (*cases_of(x=[0.1, 0.2], y=[0.4, 0.5]), case("c02", x="absent", y=0.5)))
     with pytest.raises(DataError, match="not scored against the same references") as raised:
         agree([A, b], is_common_enough=True)
-    assert "c02, x: 1000 and 0 voxels" in raised.value.where
+    assert "c02, x: 1000 voxels (1 ml) and 0 voxels (0 ml)" in raised.value.where
+
+
+def test_the_same_voxels_of_another_size_are_another_reference():
+    thin = tuple(
+        replace(c, classes=tuple(replace(s, voxel_ml=0.002) for s in c.classes)) for c in A.cases
+    )
+    with pytest.raises(DataError, match="same references"):
+        agree([A, run("B", thin)], is_common_enough=False)
 
 
 def test_a_case_that_was_not_predicted_has_the_same_reference():

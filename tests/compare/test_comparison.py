@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from compare_builders import agreed_runs, cases_of, run
+from compare_builders import agreed_runs, cases_of, run, with_distances
 from hypothesis import given, settings
 
 from pipeline.compare.agreement import agree
@@ -15,6 +17,13 @@ VALUES = st.lists(st.integers(0, 1000).map(lambda n: n / 1000), min_size=7, max_
 
 def noise(seed, n=20, around=0.8):
     return np.random.default_rng(seed).normal(around, 0.02, n).round(3).tolist()
+
+
+def as_region(name, cases):
+    return tuple(
+        replace(c, classes=tuple(replace(s, is_region=s.class_name == name) for s in c.classes))
+        for c in cases
+    )
 
 
 def shifted(values, by):
@@ -144,16 +153,73 @@ def test_the_result_is_reproducible():
 def test_regions_are_compared_but_in_no_foreground_mean():
     x, y = noise(0), noise(1)
     runs = [
-        run("A", cases_of(x=x, y=y, whole=x)),
+        run("A", as_region("whole", cases_of(x=x, y=y, whole=x))),
+        # A table of an earlier version does not say which rows are regions.
         run("B", cases_of(x=shifted(x, 0.02), y=shifted(y, 0.02), whole=shifted(x, -0.1))),
     ]
-    agreed = agree(runs, is_common_enough=False, region_names={"whole", "other"})
+    agreed = agree(runs, is_common_enough=False)
     found = compare_runs(agreed, QUICK)
     assert found.region_names == ("whole",)
     assert found.foreground[0].mean == pytest.approx(0.02)
     assert [(d.class_name, d.verdict) for d in found.classes][2] == ("whole", "worse")
     assert "mean over 2 classes" in found.conclusion
     assert "c00" in render_report(found, agreed)
+
+
+def distances(*columns, tolerances_mm=(2.0, 2.0)):
+    """Runs A and B with one class and these HD95, in mm; None is a missed structure."""
+    found = [
+        run(label, with_distances("x", column, tolerance_mm=mm))
+        for label, column, mm in zip("AB", columns, tolerances_mm, strict=True)
+    ]
+    return agree(found, is_common_enough=False)
+
+
+def test_a_run_does_not_win_by_missing_the_hard_cases():
+    near, far = [3.0 + n / 10 for n in range(12)], [None] * 3
+    agreed = distances([n + 0.5 for n in near] + [40.0] * 3, near + far)
+    by_hd95 = compare_runs(agreed, CompareSettings(metric="hd95_mm", n_bootstrap=200))
+    (found,) = by_hd95.foreground
+    assert (found.n, found.n_only_baseline, found.mean) == (12, 3, pytest.approx(-0.5))
+    # The means are those of the difference, not of the cases each run happened to find.
+    assert found.mean_run - found.mean_baseline == pytest.approx(found.mean)
+    assert found.p_holm < 0.05
+    assert found.verdict == "not shown"
+    assert found.mean_with_failures > 0
+    assert "gone when these count as the worst" in by_hd95.conclusion
+    assert "3 values of A and 0 of B" in by_hd95.conclusion
+    assert "is better than" not in by_hd95.conclusion
+    # With no failure the same distances are a difference.
+    alike = compare_runs(
+        distances([n + 0.5 for n in near], near), CompareSettings(metric="hd95_mm", n_bootstrap=200)
+    )
+    assert alike.foreground[0].verdict == "better"
+
+
+def test_hallucinating_where_the_other_run_is_rightly_silent_is_no_advantage():
+    x = noise(0, 12)
+    silent, noisy = ["absent"] * 3, ["hallucinated"] * 3
+    found = compare({"A": {"x": x + silent}, "B": {"x": shifted(x, 0.02) + noisy}})
+    assert (found.foreground[0].verdict, found.foreground[0].p_holm < 0.05) == ("not shown", True)
+    # Policies that leave these cases out for every run do so here as well.
+    found = compare(
+        {"A": {"x": x + silent}, "B": {"x": shifted(x, 0.02) + noisy}},
+        CompareSettings(n_bootstrap=200, policy="totalseg"),
+    )
+    assert found.foreground[0].verdict == "better"
+
+
+def test_surface_dice_at_different_tolerances_is_refused():
+    agreed = distances([3.0] * 8, [3.0] * 8, tolerances_mm=(1.0, 3.0))
+    with pytest.raises(DataError, match="not measured by one rule") as raised:
+        compare_runs(agreed, CompareSettings(metric="nsd"))
+    assert "A within 1 mm, B within 3 mm" in raised.value.where
+    assert compare_runs(agreed, QUICK).foreground[0].verdict == "not shown"
+
+
+def test_two_cases_have_no_interval():
+    found = compare({"A": {"x": [0.5, 0.6]}, "B": {"x": [0.6, 0.7]}})
+    assert [run.ci95 for run in found.runs] == [None, None]
 
 
 def test_few_patients_have_a_t_interval_beside():

@@ -18,7 +18,8 @@ def concluded(a, b, **settings):
 @pytest.mark.parametrize(
     ("p", "text"),
     [
-        *((None, "no test"), (0.0001, "p < .001"), (0.0042, "p = .004"), (0.0499, "p = .050")),
+        *((None, "no test"), (0.0001, "p < .001"), (0.0042, "p = .004"), (0.0499, "p = .0499")),
+        *((0.05, "p = .050"), (0.0502, "p = .0502"), (0.0996, "p = .100")),
         *((0.25, "p = .25"), (0.999, "p = 1"), (1.0, "p = 1")),
     ],
 )
@@ -67,6 +68,36 @@ def test_notes_on_validation_cases_and_on_what_was_left_out():
     assert any("Left out of A" in note and "1 cases (c07)" in note for note in notes)
     assert any("also chose the checkpoint" in note for note in notes)
     assert any("Student's t interval" in note for note in notes)
+
+
+def test_an_interval_beside_zero_is_not_a_claim():
+    # One large gain among nothing: the bootstrap interval alone is no evidence.
+    few = [s + d for s, d in zip(STEPS, (0.02, 0.02, 0.03, 0, 0.01, 0, 0, 0.04), strict=True)]
+    found = concluded({"x": STEPS}, {"x": few})
+    assert found.foreground[0].verdict == "not shown"
+    assert found.foreground[0].ci95[0] > 0
+    assert "nor does the interval alone" in found.conclusion
+
+
+def test_equal_cases_do_not_prove_equality():
+    found = concluded({"x": STEPS}, {"x": STEPS})
+    assert "says little about other patients" in found.conclusion
+    assert "leave possible" not in found.conclusion
+
+
+def test_tests_that_no_result_could_pass_are_named():
+    names = [f"x{n}" for n in range(20)]
+    better = {name: [s + 0.02 for s in STEPS] for name in names}
+    found = concluded(dict.fromkeys(names, STEPS), better)
+    assert any("no corrected p can be below 0.16" in note for note in found.notes)
+    one = concluded({"x": STEPS}, {"x": better["x0"]})
+    assert not any("no corrected p" in note for note in one.notes)
+
+
+def test_runs_that_tie_share_the_first_rank():
+    runs = {"A": {"x": STEPS}, "B": {"x": STEPS}, "C": {"x": [s - 0.1 for s in STEPS]}}
+    found = compare_runs(agreed_runs(runs), CompareSettings(n_bootstrap=100))
+    assert "A and B share the first rank" in found.conclusion
 
 
 def test_a_difference_without_pairs_is_not_a_number():

@@ -81,3 +81,21 @@ def test_the_area_of_a_rank_dot_is_its_share():
         assert sum(dot.share for dot in dots) == pytest.approx(1)
         assert all(dot.radius == pytest.approx(20 * math.sqrt(dot.share), abs=0.05) for dot in dots)
     assert [dot.rank for dot in figures.rank_dots(ranking, 2, max_radius=20.0)] == [3]
+
+
+def test_many_cases_are_thinned_to_a_fair_picture_with_both_extremes():
+    changes = np.random.default_rng(0).normal(size=1000)
+    plot = figures.difference_plot(
+        [plot_difference()], [changes], [str(n) for n in range(1000)], is_higher_better=True
+    )
+    assert len(plot.rows[0].dots) == figures.MAX_DOTS
+    assert plot.is_thinned
+    texts = {dot.text for dot in plot.rows[0].dots}
+    for place in (changes.argmin(), changes.argmax()):
+        assert f"{place}: {changes[place]:+.3f}" in texts
+    assert not plot_of([0.01] * 8).is_thinned
+
+
+def plot_difference():
+    agreed = agreed_runs({"A": {"x": BASE}, "B": {"x": BASE}})
+    return compare_runs(agreed, CompareSettings(n_bootstrap=100)).classes[0]

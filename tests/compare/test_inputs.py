@@ -59,6 +59,13 @@ def test_a_table_inside_a_work_folder_knows_its_place(tmp_path):
     assert (table.kind, table.dataset, table.work) == ("evaluate", "x", tmp_path / "w")
 
 
+def test_two_tables_of_one_work_folder_are_named_by_their_data(tmp_path):
+    for dataset in ("x", "y"):
+        evaluated(tmp_path / "w", dataset)
+    labels = [run.label for run in read_runs([f"{tmp_path / 'w'}:x", f"{tmp_path / 'w'}:y"])]
+    assert labels == ["x", "y"]
+
+
 def test_runs_on_different_data_are_refused_with_what_there_is(tmp_path):
     evaluated(tmp_path / "a", "x")
     evaluated(tmp_path / "a", "y")

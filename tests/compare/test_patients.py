@@ -2,7 +2,7 @@ import pytest
 from compare_builders import cases_of, run
 
 from pipeline.artifacts import Fold, Splits
-from pipeline.compare.patients import known_patients, read_patients
+from pipeline.compare.patients import check_patients, known_patients, read_patients
 from pipeline.core.errors import DataError, UsageError
 from pipeline.core.workspace import Workspace, write_json
 
@@ -29,6 +29,20 @@ def test_a_table_that_cannot_be_right_is_refused(tmp_path, text, message):
         read_patients(file)
     with pytest.raises(UsageError):
         read_patients(tmp_path / "nothing.csv")
+
+
+def test_an_empty_cell_names_no_patient(tmp_path):
+    file = tmp_path / "patients.csv"
+    file.write_text("case_id,patient\nc00,\nc01\nc02,p1\n\n")
+    assert read_patients(file) == {"c02": "p1"}
+
+
+def test_a_table_about_other_cases_is_refused(caplog):
+    with pytest.raises(DataError, match="names none of the cases"):
+        check_patients({"other": "p1"}, [run("A", CASES)])
+    check_patients({"c00": "p1"}, [run("A", CASES)])
+    assert "1 of 2 cases are not in the table of patients" in caplog.text
+    assert "c01" in caplog.text
 
 
 def test_folds_know_patients_of_validation_cases_only(tmp_path):

@@ -1,9 +1,8 @@
 from dataclasses import replace
 
-import pytest
 from evaluate_builders import cases_of, classes_of, evaluation_of, spread, with_surfaces
 
-from pipeline.evaluate.latex import escape_latex, latex_table
+from pipeline.evaluate.latex import latex_table
 from pipeline.metrics.regions import region_overlap
 
 
@@ -33,11 +32,3 @@ def test_few_cases_have_no_interval_and_no_surfaces_no_columns():
     assert "bootstrap" not in text
     assert "HD95" not in text
     assert "a & $0.550$ & 2 & 1 & 0 & 0" in text
-
-
-@pytest.mark.parametrize(
-    ("text", "escaped"),
-    [("a_b", r"a\_b"), ("50 %", r"50 \%"), ("\\input{x}", r"\textbackslash{}input\{x\}")],
-)
-def test_names_cannot_become_commands(text, escaped):
-    assert escape_latex(text) == escaped

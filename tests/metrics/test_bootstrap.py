@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
+from pipeline.metrics import bootstrap
 from pipeline.metrics.bootstrap import (
     column_mean,
     draw_resamples,
     group_index,
     group_sums,
     mean_interval,
+    mean_intervals,
     t_interval,
 )
 
@@ -87,11 +89,36 @@ def test_nothing_to_resample_gives_no_interval():
     assert mean_interval(np.full((3, 1), 0.5), draws(each(3))) == (0.5, 0.5)
 
 
+def test_intervals_of_all_columns_are_those_of_each(monkeypatch):
+    values = rng(8).normal(size=(12, 4))
+    values[::3, 1] = math.nan
+    values[:, 2] = 0.25
+    values[:, 3] = math.nan
+    resamples = draws([str(n // 2) for n in range(12)])
+    monkeypatch.setattr(bootstrap, "BATCH_VALUES", 50)
+    found = mean_intervals(values, resamples)
+    for column, interval in enumerate(found):
+        alone = mean_interval(values[:, [column]], resamples)
+        assert interval == (None if alone is None else pytest.approx(alone))
+    assert found[2:] == ((0.25, 0.25), None)
+    assert mean_intervals(values, draws([str(n) for n in range(12)], 0)) == (None,) * 4
+
+
 def test_t_interval_is_that_of_scipy():
     values = rng(6).normal(size=9)
     expected = stats.t.interval(0.95, 8, values.mean(), stats.sem(values))
-    assert t_interval(values) == pytest.approx(expected)
-    assert t_interval(values[:1]) is None
+    assert t_interval(values[:, np.newaxis], draws(each(9))) == pytest.approx(expected)
+    assert t_interval(values[:1, np.newaxis], draws(each(1))) is None
+    assert t_interval(np.full((3, 1), math.nan), draws(each(3))) is None
+
+
+def test_t_interval_is_around_the_mean_it_stands_beside():
+    # Three scans of one patient and gaps in one class: the mean of patient means is another one.
+    values = rng(3).normal(size=(9, 2))
+    values[2:, 1] = math.nan
+    low, high = t_interval(values, draws(["a", "a", "a", *"bcdefg"]))
+    assert (low + high) / 2 == pytest.approx(column_mean(values))
+    assert low < high
 
 
 @given(

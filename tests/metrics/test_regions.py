@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -31,7 +33,7 @@ def test_a_region_from_class_scores_equals_scoring_its_mask(prediction, referenc
         reference=region_mask(reference, NAMES, members).astype(np.uint8),
         n_classes=1,
     )
-    expected = overlap_scores(confusion, ("r",), voxel_ml=0.002)[0]
+    expected = replace(overlap_scores(confusion, ("r",), voxel_ml=0.002)[0], is_region=True)
     assert region_overlap(scored(prediction, reference), "r", members) == expected
 
 

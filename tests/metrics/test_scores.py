@@ -120,6 +120,33 @@ def test_tables_of_earlier_versions_are_read(tmp_path):
     assert case.surfaces == ()
 
 
+def test_rows_say_whether_they_are_a_class_or_a_region(tmp_path):
+    file = tmp_path / "scores.csv"
+    write_scores_csv(file, [measured(PREDICTION, REFERENCE, (1.0, 1.0, 1.0))])
+    kinds = [row["kind"] for row in csv.DictReader(file.read_text().splitlines())]
+    assert kinds == ["class", "class", "class", "region"]
+    (case,) = read_scores_csv(file)
+    assert [s.is_region for s in case.classes] == [False, False, False, True]
+    # As a spreadsheet saves it.
+    file.write_text("\ufeff" + file.read_text(), encoding="utf-8")
+    assert read_scores_csv(file) == (case,)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        *("a,x,ok,1,-1,1,0.001,,", "a,x,ok,1,1,1,nan,,", "a,x,ok,1,1,1,0.001,inf,2"),
+        *("a,x,ok,1,1,1,0.001,-3,2", "a,x,ok,1,1,1,-0.001,,"),
+    ],
+)
+def test_impossible_numbers_are_refused(tmp_path, row):
+    file = tmp_path / "scores.csv"
+    columns = "case_id,class_name,status,tp,fp,fn,voxel_ml,hd95_mm,nsd_tolerance_mm"
+    file.write_text(f"{columns}\n{row}\n")
+    with pytest.raises(DataError, match="line 2 cannot be read"):
+        read_scores_csv(file)
+
+
 def test_a_wrong_table_is_named(tmp_path):
     file = tmp_path / "scores.csv"
     with pytest.raises(MissingInputError, match="no table"):

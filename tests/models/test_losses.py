@@ -105,6 +105,26 @@ def test_focal_tversky_is_a_root_of_each_class_loss():
     assert float(root) == pytest.approx(float(plain) ** 0.5, abs=1e-6)
 
 
+@pytest.mark.parametrize("gamma", [1.0, 4 / 3, 2.0, 3.0])
+def test_a_perfect_overlap_costs_nothing_whatever_the_root(gamma):
+    _, label = sample()
+    logits = saturated(label, 3).requires_grad_()
+    total = loss_of("focal_tversky", tversky_gamma=gamma)(logits, label).total
+    assert float(total.detach()) == pytest.approx(0, abs=5e-4)
+    total.backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_as_large_as_float16_holds_stay_finite(kind):
+    logits, label = sample()
+    huge = (2e4 * logits.clamp(-3, 3)).half().requires_grad_()
+    total = loss_of(kind)(huge, label).total
+    total.backward()
+    assert torch.isfinite(total)
+    assert torch.isfinite(huge.grad).all()
+
+
 def test_equal_costs_make_tversky_dice():
     logits, label = sample()
     tversky = loss_of("tversky", tversky_alpha=0.5, tversky_beta=0.5)(logits, label)

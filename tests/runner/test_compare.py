@@ -93,6 +93,21 @@ def test_folders_of_predictions_are_scored_first(voxline, tmp_path):
     assert "far is worse than near in Dice" in " ".join(out.split())
 
 
+def test_folders_whose_names_look_alike_are_scored_apart(voxline, tmp_path):
+    data = phantoms.write_dataset(tmp_path / "data", 2, shape=(20, 22, 18))
+    for name, shift in (("a/b_c", 0), ("a_b/c", 3)):
+        for case_id, file in list_volumes(data / "labelsTr").items():
+            image = nib.load(file)
+            moved = np.roll(np.asarray(image.dataobj), shift, axis=0)
+            phantoms.write_nifti(tmp_path / name / f"{case_id}.nii.gz", moved, image.affine)
+    status, _, err = voxline("compare", "a/b_c", "a_b/c/", "--ref", data / "labelsTr", *QUIET)
+    assert status == 0, err
+    (file,) = tmp_path.glob("**/comparison.json")
+    perfect, moved = json.loads(file.read_text())["runs"]
+    assert perfect["mean"] == 1
+    assert moved["mean"] < 1
+
+
 def test_patients_are_the_unit_when_they_are_named(voxline, tmp_path):
     evaluated(tmp_path, "old", BASE)
     evaluated(tmp_path, "new", BETTER)
@@ -122,3 +137,5 @@ def test_a_comparison_is_a_run_and_runs_can_be_named_by_their_ids(voxline, tmp_p
     status, out, err = voxline("compare", "old", parent.info.run_id, *QUIET[2:])
     assert status == 0, err
     assert f"new-vs-old-{parent.info.run_id[:8]} is better than old" in " ".join(out.split())
+    files = tmp_path.glob(f"**/new-vs-old-{parent.info.run_id[:8]}-vs-old/comparison.json")
+    assert json.loads(next(files).read_text())["runs"][1]["mlflow_run_id"] == parent.info.run_id

@@ -9,6 +9,9 @@ def test_ids_are_told_from_folders():
     assert is_run_id("0123456789abcdef" * 2)
     assert not is_run_id("runs/hippo")
     assert not is_run_id("0123456789ABCDEF" * 2)
+    # As `voxline runs` prints them.
+    assert is_run_id("0123456f")
+    assert not is_run_id("0123456")
 
 
 def test_scores_of_a_run_are_fetched_and_linked(place, tmp_path):
@@ -26,6 +29,8 @@ def test_scores_of_a_run_are_fetched_and_linked(place, tmp_path):
     fetched = fetch_file(target, run.info.run_id, "scores.csv", tmp_path / "here")
     assert fetched.file.read_text() == "case_id\n"
     assert fetched.file.parent.name == f"first_run-{run.info.run_id[:8]}"
+    short = fetch_file(target, run.info.run_id[:8], "scores.csv", tmp_path / "here")
+    assert short == fetched
     links = run_links(target, {"a [b]": run.info.run_id, "gone": "0" * 32})
     experiment = run.info.experiment_id
     assert links == {"a [b]": f"[a (b)](#/experiments/{experiment}/runs/{run.info.run_id})"}

@@ -5,17 +5,24 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from workfolders import audited, quick
 
 from pipeline.artifacts import Finding, Findings, read_artifact
+from pipeline.core.tracker import NullTracker
+from pipeline.core.workspace import Workspace
 from pipeline.train.guard import (
     WINDOW,
     ClassShares,
     GuardState,
     explain,
+    in_few_words,
+    name_causes,
     watch_round,
     watch_step,
     write_guard,
 )
+from pipeline.train.select import select_training
+from pipeline.train.stage import train
 
 HEALTHY = ClassShares(0.02, 0.025)
 BLANK = ClassShares(0.0, 0.025)
@@ -132,6 +139,75 @@ def test_the_memory_survives_a_checkpoint_and_says_nothing_twice():
     assert two == one
     found = watch_round(two, {"tumor": BLANK}, 0.5, ())
     assert [f.evidence["symptom"] for f in found] == ["blank"]
+
+
+def test_classes_that_fill_the_images_together_are_told_once():
+    state, found = GuardState(), []
+    for progress in (0.3, 0.4, 0.5, 0.6):
+        shares = {"a": ClassShares(0.81, 0.01), "b": ClassShares(0.19, 0.01)}
+        found += watch_round(state, shares, progress, ())
+    (finding,) = found
+    assert (finding.evidence["symptom"], finding.class_name) == ("filled", None)
+    assert "foreground fills 100%" in finding.message
+
+
+# False positives cost nothing, and nothing else teaches what background is.
+MISSES_ONLY = {"tversky_alpha": 0.0, "tversky_beta": 1.0, "include_background": False}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Workspace:
+    return audited(tmp_path_factory.mktemp("guard"), n_cases=4)
+
+
+@pytest.mark.parametrize(
+    ("loss", "rate", "symptom"),
+    [
+        ({"kind": "ce"}, 30.0, "blank"),
+        ({"kind": "tversky", **MISSES_ONLY}, 0.1, "filled"),
+    ],
+    ids=["blank", "filled"],
+)
+def test_a_training_that_really_collapses_is_told(workspace, loss, rate, symptom):
+    config = quick(
+        steps=8,
+        n_validations=4,
+        n_validation_cases=1,
+        ema_decay=0.0,
+        loss=loss,
+        optimizer={"learning_rate": rate, "warmup_fraction": 0.0},
+    )
+    train(select_training(config, workspace), workspace, NullTracker())
+    file = workspace.fold_dir("0") / "guard.json"
+    found = read_artifact(file, Findings, made_by="train").findings
+    assert symptom in {f.evidence["symptom"] for f in found}
+    assert all(f.check_id == "P06" for f in found)
+
+
+def test_a_few_stray_voxels_do_not_make_a_class_found():
+    stray = ClassShares(1e-6, 0.025)
+    (found,) = rounds(HEALTHY, *[stray] * 4)
+    assert "almost nowhere" in found.message
+    assert rounds(HEALTHY, *[ClassShares(0.001, 0.025)] * 4) == []
+
+
+def test_many_collapsed_classes_are_one_line_in_the_log():
+    state, shares = GuardState(), {f"organ {n}": BLANK for n in range(40)}
+    watch_round(state, shares, 0.3, ())
+    found = watch_round(state, shares, 0.4, ())
+    assert len(found) == 40
+    ((symptom, message, fix),) = in_few_words(found)
+    assert symptom == "blank"
+    assert "organ 0" in message
+    assert "36 more" in message
+    assert fix == found[0].fix
+
+
+def test_a_loss_that_is_not_finite_points_at_what_the_audit_knew():
+    fix, causes = name_causes("not_finite", [suspect("F09", case_id="case_004"), suspect("G08")])
+    assert causes == ("F09",)
+    assert "case_004" in fix
+    assert "learning_rate" in name_causes("not_finite", [])[0]
 
 
 def test_what_was_said_is_written_as_findings(tmp_path):

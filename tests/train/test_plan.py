@@ -166,3 +166,15 @@ def test_class_weights_follow_the_order_of_the_task_and_refuse_unknown_names():
 def test_class_weights_without_a_term_per_voxel_are_refused():
     with pytest.raises(ValidationError, match="has neither"):
         TrainConfig.model_validate({"loss": {"kind": "dice", "class_weights": {"a": 2.0}}})
+
+
+def test_a_term_per_voxel_without_weight_is_none():
+    loss = TrainConfig.model_validate({"loss": {"kind": "dice_ce", "ce_weight": 0.0}}).loss
+    # Nothing but Dice would then teach what background is.
+    assert loss.has_background_dice
+    for wrong in (
+        {"kind": "ce", "ce_weight": 0.0},
+        {"kind": "dice_focal", "ce_weight": 0.0, "class_weights": {"a": 2.0}},
+    ):
+        with pytest.raises(ValidationError, match="ce_weight of 0"):
+            TrainConfig.model_validate({"loss": wrong})

@@ -48,7 +48,7 @@ def _label_is_image(view: CaseView) -> Finding:
 
 
 def check_patients(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
-    """D04: a patient with cases in two folds, or groups that were asked for and not found."""
+    """D04: a patient in two folds, only one patient, or groups asked for and not found."""
     groups = dataset.splits.groups
     if not groups:
         return _unknown_patients(dataset, config)
@@ -57,8 +57,24 @@ def check_patients(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
         for case_id in fold.validation:
             if case_id in groups:
                 folds_of[groups[case_id]].add(number)
+    if not dataset.splits.folds and len(groups) > 1:
+        return [_lone_patient(dataset)]
     torn = sorted(group for group, folds in folds_of.items() if len(folds) > 1)
     return [_torn(torn, len(folds_of), dataset)] if torn else []
+
+
+def _lone_patient(dataset: DatasetView) -> Finding:
+    groups = dataset.splits.groups
+    patient = next(iter(groups.values()))
+    return Finding(
+        check_id="D04",
+        severity="error",
+        value=1,
+        threshold=2,
+        message=f"all {len(groups)} usable cases are of one patient, '{patient}'; nobody is left "
+        "to validate on, so no folds were made",
+        fix="correct audit.groups if they are different patients; else add cases of others",
+    )
 
 
 def _torn(torn: Sequence[str], n_groups: int, dataset: DatasetView) -> Finding:

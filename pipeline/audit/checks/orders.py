@@ -1,13 +1,11 @@
 """Do the classes of a case lie in the same order as in the other cases (for G14)?"""
 
-from collections import defaultdict
 from dataclasses import dataclass
-from itertools import chain, combinations
+from itertools import combinations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
-from pipeline.artifacts import CaseRecord
 from pipeline.audit.checks.robust import robust_center
 from pipeline.audit.limits.grids import GridLimits
 from pipeline.audit.view import CaseRow, DatasetView
@@ -18,9 +16,7 @@ _MIN_RELATIVE_SPREAD = 0.02
 # Reversed "far": beyond this part of the usual distance on the wrong side.
 _FAR = 0.5
 
-_Pair = tuple[int, int]
-_Offset = Float[np.ndarray, " axis"]
-_Offsets = dict[_Pair, _Offset]
+_Centers = Float[np.ndarray, "case class 3"]
 
 
 @dataclass(frozen=True)
@@ -45,11 +41,20 @@ class ReversedOrder:
 
 
 @dataclass(frozen=True)
-class _UsualOrder:
-    """Median offset of a pair in mm, NaN along axes where the order is not stable."""
+class _UsualOrders:
+    """The pairs of classes that enough cases show; positions in the class table.
 
-    offset_mm: _Offset
-    n_cases: int
+    Args:
+        first: First class of each pair.
+        second: Second class of each pair.
+        offset_mm: Median offset from first to second, NaN along axes where it is not stable.
+        n_cases: Cases that show both.
+    """
+
+    first: Int[np.ndarray, " pair"]
+    second: Int[np.ndarray, " pair"]
+    offset_mm: Float[np.ndarray, "pair 3"]
+    n_cases: Int[np.ndarray, " pair"]
 
 
 def find_reversed(
@@ -72,84 +77,94 @@ def find_reversed(
     Returns:
         By case id, one entry per reversed axis; only cases that have any.
     """
-    records = {record.case_id: record for record in dataset.manifest.cases}
-    offsets = {row.case_id: _offsets_mm(row, records[row.case_id]) for row in dataset.rows}
-    usual = _usual_orders(list(offsets.values()), limits, min_agreement)
+    centers = _centers_mm(dataset)
+    usual = _usual_orders(centers, limits, min_agreement)
     found = {}
-    for row in dataset.rows:
-        axes = [_judge(row, offsets[row.case_id], usual, axis, limits) for axis in range(3)]
+    for row, own in zip(dataset.rows, centers, strict=True):
+        # 1 where usual, negative where mirrored, NaN where a class or a usual order is missing.
+        shares = (own[usual.second] - own[usual.first]) / usual.offset_mm
+        axes = [_judge(row, shares[:, axis], usual, axis, limits) for axis in range(3)]
         reversed_axes = [judged for judged in axes if judged is not None]
         if reversed_axes:
             found[row.case_id] = reversed_axes
     return found
 
 
-def _offsets_mm(row: CaseRow, record: CaseRecord) -> _Offsets:
-    """From the first to the second class center of every pair, along the voxel axes."""
-    stored = record.label
-    if stored is None:
-        return {}
-    extent_mm = np.array(stored.shape[-3:]) * spacing_of(np.array(stored.affine, dtype=np.float64))
-    centers = {c.class_index: extent_mm * c.centroid_fraction for c in row.measures.classes}
-    return {(a, b): centers[b] - centers[a] for a, b in combinations(sorted(centers), 2)}
+def _centers_mm(dataset: DatasetView) -> _Centers:
+    """Class centers along the voxel axes; NaN where a case does not show a class."""
+    centers = np.full((len(dataset.rows), len(dataset.manifest.task.classes), 3), np.nan)
+    records = {record.case_id: record for record in dataset.manifest.cases}
+    for number, row in enumerate(dataset.rows):
+        stored = records[row.case_id].label
+        if stored is None:
+            continue
+        spacing_mm = spacing_of(np.array(stored.affine, dtype=np.float64))
+        extent_mm = np.array(stored.shape[-3:]) * spacing_mm
+        for one in row.measures.classes:
+            centers[number, one.class_index - 1] = extent_mm * one.centroid_fraction
+    return centers
 
 
-def _usual_orders(
-    cases: list[_Offsets], limits: GridLimits, min_agreement: float
-) -> dict[_Pair, _UsualOrder]:
-    by_pair: dict[_Pair, list[_Offset]] = defaultdict(list)
-    for offsets in cases:
-        for pair, offset in offsets.items():
-            by_pair[pair].append(offset)
-    usual = {}
-    for pair, found in by_pair.items():
-        if len(found) >= limits.min_cohort_cases:
-            by_axis = [
-                _stable_offset(values, limits, min_agreement) for values in np.array(found).T
-            ]
-            usual[pair] = _UsualOrder(np.array(by_axis), len(found))
-    return usual
+def _usual_orders(centers: _Centers, limits: GridLimits, min_agreement: float) -> _UsualOrders:
+    is_shown = np.isfinite(centers[:, :, 0])
+    pairs, offsets, counts = [], [], []
+    for pair in combinations(range(centers.shape[1]), 2):
+        both = centers[is_shown[:, pair].all(axis=1)][:, pair]
+        if len(both) >= limits.min_cohort_cases:
+            values_mm = both[:, 1] - both[:, 0]
+            pairs.append(pair)
+            offsets.append([_stable_offset(v, limits, min_agreement) for v in values_mm.T])
+            counts.append(len(both))
+    table = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return _UsualOrders(
+        first=table[:, 0],
+        second=table[:, 1],
+        offset_mm=np.array(offsets, dtype=np.float64).reshape(-1, 3),
+        n_cases=np.array(counts, dtype=np.int64),
+    )
 
 
 def _stable_offset(
     values_mm: Float[np.ndarray, " n"], limits: GridLimits, min_agreement: float
 ) -> float:
     median = float(np.median(values_mm))
-    if median == 0:
+    # The case that is judged is one of the reversed ones; the others must agree.
+    agreeing = np.count_nonzero(values_mm * median > 0) / (values_mm.size - 1)
+    if agreeing < min_agreement:
         return float("nan")
     _, spread = robust_center(values_mm, _MIN_RELATIVE_SPREAD * abs(median))
-    # The case that is judged is one of the reversed ones; the others must agree.
-    agreeing = float(np.sum(values_mm * median > 0)) / (values_mm.size - 1)
-    is_far = abs(median) >= limits.min_order_effect * spread
-    return median if is_far and agreeing >= min_agreement else float("nan")
+    return median if abs(median) >= limits.min_order_effect * spread else float("nan")
 
 
 def _judge(
     row: CaseRow,
-    offsets: _Offsets,
-    usual: dict[_Pair, _UsualOrder],
+    shares: Float[np.ndarray, " pair"],
+    usual: _UsualOrders,
     axis: int,
     limits: GridLimits,
 ) -> ReversedOrder | None:
-    known = [p for p in offsets if p in usual and np.isfinite(usual[p].offset_mm[axis])]
-    # 1 where usual, -1 where mirrored.
-    share = {p: float(offsets[p][axis] / usual[p].offset_mm[axis]) for p in known}
-    turned = {p for p in known if share[p] < 0}
-    if not _prevails(turned, known, limits):
+    known = np.flatnonzero(np.isfinite(shares))
+    is_turned = shares[known] < 0
+    if not _prevails(is_turned, limits):
         return None
+    first, second = usual.first[known], usual.second[known]
     is_broad = all(
-        _prevails(turned, [p for p in known if c not in p], limits) for c in {*chain(*known)}
+        _prevails(is_turned[(first != one) & (second != one)], limits)
+        for one in np.unique([first, second])
     )
-    is_far = all(share[p] < -_FAR for p in known)
-    is_well_known = all(usual[p].n_cases >= limits.min_lone_pair_cases for p in known)
+    is_far = bool((shares[known] < -_FAR).all())
+    is_well_known = bool((usual.n_cases[known] >= limits.min_lone_pair_cases).all())
     if not is_broad and not (is_far and is_well_known):
         return None
-    worst = max(turned, key=lambda p: abs(float(offsets[p][axis])))
-    return ReversedOrder(axis, len(known), len(turned), is_broad, worst, _center(row, worst[0]))
+    distance_mm = np.abs(shares[known] * usual.offset_mm[known, axis])
+    worst = int(np.argmax(np.where(is_turned, distance_mm, -1.0)))
+    pair = (int(first[worst]) + 1, int(second[worst]) + 1)
+    n_reversed = int(is_turned.sum())
+    return ReversedOrder(axis, known.size, n_reversed, is_broad, pair, _center(row, pair[0]))
 
 
-def _prevails(turned: set[_Pair], pairs: list[_Pair], limits: GridLimits) -> bool:
-    return len(turned & set(pairs)) > limits.max_reversed_fraction * len(pairs)
+def _prevails(is_turned: Bool[np.ndarray, " pair"], limits: GridLimits) -> bool:
+    return bool(is_turned.sum() > limits.max_reversed_fraction * is_turned.size)
 
 
 def _center(row: CaseRow, class_index: int) -> Shape3:

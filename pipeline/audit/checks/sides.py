@@ -11,7 +11,9 @@ from pipeline.audit.view import DatasetView
 
 # Words of a name: runs of letters or digits, split where a capital follows a small letter.
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_SIDES = {"left": "left", "l": "left", "lt": "left", "right": "right", "r": "right", "rt": "right"}
+_SIDES = {"left": "left", "lt": "left", "right": "right", "rt": "right"}
+# Single letters count only in names without such a word: L4 is a vertebra.
+_LETTERS = {"l": "left", "r": "right"}
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,9 @@ def side_of(name: str) -> tuple[str | None, tuple[str, ...]]:
         "left", "right" or None if the name says neither or both, and the other words.
     """
     words = [word.lower() for word in _WORDS.findall(name)]
-    sides = {_SIDES[word] for word in words if word in _SIDES}
-    rest = tuple(word for word in words if word not in _SIDES)
+    known = _SIDES if any(word in _SIDES for word in words) else _LETTERS
+    sides = {known[word] for word in words if word in known}
+    rest = tuple(word for word in words if word not in known)
     return (sides.pop() if len(sides) == 1 else None), rest
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Real
 from scipy import ndimage
 
 from pipeline.artifacts import FileFacts, Finding
-from pipeline.core.geometry import Affine
+from pipeline.core.geometry import Affine, Shape3, orientation_of
 from pipeline.core.task import Task
 
 LabelArray = Real[np.ndarray, "i j k"] | Bool[np.ndarray, "i j k"]
@@ -21,6 +21,8 @@ LabelArray = Real[np.ndarray, "i j k"] | Bool[np.ndarray, "i j k"]
 # A share of the largest piece below which a piece is an island, as in check S05.
 _ISLAND_SHARE = 0.005
 _ISLAND_VOXELS = 3
+# A label with less of it inside the image grid was not drawn where its affine says.
+_MIN_KEPT = 0.5
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,12 @@ def copy_placement(label: LabelFile, finding: Finding) -> Repair:
     image = label.image
     if image is None or tuple(image.shape[:3]) != label.array.shape:
         return Repair(None, "image and label differ in shape: its placement cannot be copied")
+    if image.format.startswith("nifti") and image.sform_code <= 0 and image.qform_code <= 0:
+        return Repair(None, "the image has no position either: write the right one into its header")
     affine = np.array(image.affine, dtype=np.float64)
+    # G05 means that the label has no axes of its own; else the array follows those it has.
+    if finding.check_id != "G05" and orientation_of(affine) != orientation_of(label.affine):
+        return Repair(None, "its axes run otherwise than those of the image: it would be mirrored")
     return Repair(replace(label, affine=affine, like=image), "copied the placement of the image")
 
 
@@ -152,6 +159,9 @@ def regrid(label: LabelFile, finding: Finding) -> Repair:
     target = np.array(image.affine, dtype=np.float64)
     i, j, k = image.shape[:3]
     to_label = np.linalg.inv(label.affine) @ target
+    share = _share_inside(label, np.linalg.inv(to_label), (i, j, k))
+    if share < _MIN_KEPT:
+        return Repair(None, f"{1 - share:.0%} of it lies outside the image: its affine is wrong")
     mended = ndimage.affine_transform(
         label.array,
         to_label[:3, :3],
@@ -161,13 +171,20 @@ def regrid(label: LabelFile, finding: Finding) -> Repair:
         cval=label.task.background_values[0],
     )
     kept, before = int(np.count_nonzero(mended)), int(np.count_nonzero(label.array))
-    if before and not kept:
-        return Repair(None, "the label lies wholly outside the image: its affine is wrong")
     text = f"resampled onto the image grid, nearest neighbor ({before:,} voxels became {kept:,})"
     return Repair(replace(label, array=mended, affine=target, like=image), text)
 
 
-# In the order they are applied: values first, then places.
+def _share_inside(label: LabelFile, to_image: Affine, shape: Shape3) -> float:
+    """Share of the foreground whose voxel centers lie in the grid of the image; 1 if empty."""
+    places = np.argwhere(label.array != label.task.background_values[0])
+    if not len(places):
+        return 1.0
+    moved = places @ to_image[:3, :3].T + to_image[:3, 3]
+    is_inside = (moved >= -0.5).all(axis=1) & (moved < np.array(shape) - 0.5).all(axis=1)
+    return float(is_inside.mean())
+
+
 SAFE: Mapping[str, Mend] = {
     "F06": squeeze,
     "E03": round_values,
@@ -182,6 +199,9 @@ UNSAFE: Mapping[str, Mend] = {
     "G02": regrid,
     "G01": regrid,
 }
+# Values first, then places. A label without a position (G05) gets one before anything is resampled
+# by it: the one its reader guessed would lose the label.
+ORDER = ("F06", "E03", "E02", "F07", "E01", "S05", "G05", "G02", "G01")
 # What an unsafe repair takes for granted; shown in the help and in the manifest.
 ASSUMPTIONS: Mapping[str, str] = {
     "F07": "the scaled values, not the stored ones, are the classes",

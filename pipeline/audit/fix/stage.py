@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from pipeline.artifacts import CaseRecord, DatasetManifest, Finding, Findings, Task
 from pipeline.audit.fix.manifest import FixedFile, FixManifest, LeftFinding
-from pipeline.audit.fix.repairs import ASSUMPTIONS, SAFE, UNSAFE, LabelFile, find_repair
+from pipeline.audit.fix.repairs import ASSUMPTIONS, ORDER, UNSAFE, LabelFile, find_repair
 from pipeline.core.errors import UsageError, VoxlineError, did_you_mean
 from pipeline.core.log import progress_bar
 from pipeline.core.parallel import map_cases
@@ -22,7 +23,6 @@ from pipeline.io.nifti import write_nifti
 MANIFEST = "fixes.json"
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_ORDER = (*SAFE, *UNSAFE)
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class _FixWork:
             self.task,
         )
         done: list[str] = []
-        for finding in sorted(todo, key=lambda f: _ORDER.index(f.check_id)):
+        for finding in sorted(todo, key=lambda f: ORDER.index(f.check_id)):
             mend = find_repair(finding, self.unsafe)
             repair = mend(label, finding) if mend is not None else None
             if repair is None or repair.label is None:
@@ -186,8 +186,15 @@ def _check_folder(root: Path, out_dir: Path) -> None:
 
 def _files(root: Path) -> list[Path]:
     """Every file of the dataset folder, without hidden ones."""
-    found = (f for f in sorted(root.rglob("*")) if f.is_file())
-    return [f for f in found if not any(p.startswith(".") for p in f.relative_to(root).parts)]
+    found = []
+    # Linked folders belong to the dataset; `rglob` would leave them out.
+    for name, folders, files in os.walk(root, followlinks=True):
+        folder = Path(name)
+        above = folder.parents[: len(folder.relative_to(root).parts)]
+        is_loop = any(folder.samefile(parent) for parent in above)
+        folders[:] = [] if is_loop else [f for f in folders if not f.startswith(".")]
+        found += [] if is_loop else [folder / f for f in files if not f.startswith(".")]
+    return sorted(file for file in found if file.is_file())
 
 
 def _copy_all(root: Path, out_dir: Path, renamed: dict[str, str]) -> int:

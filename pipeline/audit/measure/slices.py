@@ -6,6 +6,7 @@ from jaxtyping import Bool
 from pipeline.audit.measures import SliceGap
 
 Mask = Bool[np.ndarray, "i j k"]
+Section = Bool[np.ndarray, "row column"]
 
 # A class has to be in so many slices on both sides before what lies between them is a gap.
 _MIN_SLICES_BESIDE = 2
@@ -42,10 +43,20 @@ def find_gaps(mask: Mask, present: tuple[Bool[np.ndarray, "_"], ...]) -> tuple[S
             low, high = int(slices[before]), int(slices[before + 1])
             first, second = np.take(mask, low, axis=axis), np.take(mask, high, axis=axis)
             smaller = min(int(first.sum()), int(second.sum()))
-            is_over = int((first & second).sum()) >= _MIN_OVERLAP * smaller
+            is_over = int((_widened(first) & second).sum()) >= _MIN_OVERLAP * smaller
             if is_over and smaller >= min_section:
                 gaps.append(SliceGap(axis=axis, first=low + 1, n_slices=high - low - 1))
     return tuple(gaps)
+
+
+def _widened(section: Section) -> Section:
+    """A cross-section with one more voxel around it: thin structures move on between slices."""
+    wide = section.copy()
+    wide[1:] |= section[:-1]
+    wide[:-1] |= section[1:]
+    wide[:, 1:] |= section[:, :-1]
+    wide[:, :-1] |= section[:, 1:]
+    return wide
 
 
 def share_of_repeats(present: Bool[np.ndarray, " k"], changes: Bool[np.ndarray, " k"]) -> float:

@@ -116,3 +116,10 @@ def test_holes_are_told_unless_the_class_is_hollow():
 def test_a_clean_cohort_gets_no_finding_at_all():
     data = measured_dataset(usual(12), ONE)
     assert [f for check in DATASET_CHECKS for f in check(data, CONFIG)] == []
+
+
+def test_islands_of_a_class_in_pieces_are_no_slips():
+    lesions = in_two()
+    lesions[1 : 1 + 4 * 8 : 4, 2, 2] = 1
+    found = check_islands(measured_dataset([lesions, lesions], ONE), CONFIG)
+    assert {f.severity for f in found} == {"info"}

@@ -111,3 +111,10 @@ def test_a_file_that_tells_only_sites_is_no_mistake():
     assert check_patients(cohort(["a", "b"], sites={"a": "Bern"}), config) == []
     (finding,) = check_patients(cohort(["a", "b"]), config)
     assert "sites.csv" in finding.message
+
+
+def test_a_dataset_of_one_patient_is_an_error():
+    seen = cohort(["p_1", "p_2"], [], {"p_1": "p", "p_2": "p"})
+    (finding,) = check_patients(seen, CONFIG)
+    assert (finding.check_id, finding.severity) == ("D04", "error")
+    assert "'p'" in finding.message

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from audit_builders import dataset, record, row, task_of
@@ -105,3 +107,16 @@ def test_absent_classes_and_a_missing_label_pass():
     lost = data.manifest.cases[0].model_copy(update={"label": None})
     manifest = data.manifest.model_copy(update={"cases": (lost, *data.manifest.cases[1:])})
     assert find_reversed(type(data)(manifest, data.rows), LIMITS, 0.95) == {}
+
+
+def test_many_classes_take_little_memory():
+    rng = np.random.default_rng(0)
+    seen = cohort(jittered(60, tuple(tuple(p) for p in rng.uniform(0.1, 0.9, (40, 3)))))
+    task = task_of(*(f"c{n}" for n in range(40)))
+    many = dataset(list(seen.rows), list(seen.manifest.cases), task)
+    tracemalloc.start()
+    try:
+        assert find_reversed(many, LIMITS, 0.95) == {}
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()

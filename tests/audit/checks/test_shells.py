@@ -93,6 +93,15 @@ def test_structures_that_always_touch_are_no_shells():
     assert run(cohort(labels)) == []
 
 
+def test_a_case_cut_by_the_edge_of_the_image_is_no_interpolation():
+    # Two parts of one structure, one before the other; the crop leaves a rest of the second part.
+    whole = np.zeros((24, 40, 24), np.uint8)
+    whole[6:18, 6:20, 6:18], whole[6:18, 20:34, 6:18] = 1, 2
+    labels = [whole.copy() for _ in range(N_CASES)]
+    labels[0] = whole[:, :22]
+    assert run(cohort(labels, task_of("head", "tail"))) == []
+
+
 def test_a_class_missing_elsewhere_is_no_interpolation():
     labels = [np.where(label == 2, 0, label) for label in labels_of()]
     labels[2] = label_of(2)
@@ -139,3 +148,22 @@ def test_too_few_cases_for_a_cohort():
     labels[3] = interpolated(labels[3])
     assert shells.check_interpolation(cohort(labels), CONFIG) == []
     assert run(dataset([], [], THREE)) == []
+
+
+def test_a_single_tumor_that_lies_inside_its_organ_is_no_error():
+    labels = []
+    for number in range(14):
+        label = ball(SHAPE, (20, 20, 16), 11).astype(np.uint8)
+        label[ball(SHAPE, (24 if number == 5 else 31, 20, 16), 5)] = 2
+        labels.append(label)
+    assert run(cohort(labels, task_of("kidney", "tumor"))) == [
+        ("E04", "warning", "case_005", "tumor")
+    ]
+
+
+@pytest.mark.parametrize("how", ["shift", "smooth"])
+def test_interpolation_of_two_classes_is_an_error_by_the_thin_shell(how):
+    labels = labels_of(n_classes=2)
+    labels[3] = interpolated(labels[3], how)
+    found = shells.check_interpolation(cohort(labels, task_of("liver", "kidney")), CONFIG)
+    assert [(f.severity, f.case_id) for f in found] == [("error", "case_003")]

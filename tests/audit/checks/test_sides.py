@@ -26,6 +26,7 @@ def kidneys(left=10, right=30):
         ("l_lung", "r_lung"),
         ("left kidney", "right kidney"),
         ("Hippocampus-L", "Hippocampus-R"),
+        ("nerve_left_L4", "nerve_right_L4"),
         ("LLung", "RLung"),
         ("rib_left_7", "rib_right_7"),
         ("Femur.Lt", "Femur.Rt"),

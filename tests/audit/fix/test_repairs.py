@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from audit_builders import affine, facts, task_of
@@ -5,6 +7,8 @@ from audit_builders import affine, facts, task_of
 from pipeline.artifacts import Finding
 from pipeline.audit.fix.repairs import (
     ASSUMPTIONS,
+    ORDER,
+    SAFE,
     UNSAFE,
     LabelFile,
     copy_placement,
@@ -94,3 +98,35 @@ def test_unsafe_repairs_run_only_when_named_and_say_what_they_assume():
     assert find_repair(finding("G02", "error"), frozenset()) is None
     assert find_repair(finding("G02", "error"), frozenset({"G02"})) is regrid
     assert set(ASSUMPTIONS) == set(UNSAFE)
+
+
+def test_a_placement_is_not_copied_if_that_mirrors_the_label():
+    label = label_of(mask())
+    flipped = affine() @ np.diag([-1.0, 1.0, 1.0, 1.0])
+    flipped[0, 3] = (SHAPE[0] - 1) * affine()[0, 0] + 0.3
+    mirrored = replace(label, affine=flipped)
+    assert copy_placement(mirrored, finding("G02", "warning")).label is None
+    assert copy_placement(mirrored, finding("G05")).label is not None
+
+
+def test_no_placement_is_copied_from_an_image_that_has_none():
+    label = label_of(mask())
+    lost = facts("image.nii", SHAPE, sform_code=0, qform_code=0)
+    assert copy_placement(replace(label, image=lost), finding("G05")).label is None
+    assert copy_placement(label, finding("G05")).label is not None
+
+
+def test_every_repair_has_its_turn_and_places_come_last():
+    assert set(ORDER) == set(SAFE) | set(UNSAFE)
+    assert ORDER[-3:] == ("G05", "G02", "G01")
+
+
+def test_a_label_that_would_lose_most_of_its_volume_is_not_resampled():
+    away = affine()
+    away[0, 3] = 3.0
+    done = regrid(replace(label_of(mask()), affine=away), finding("G02"))
+    assert done.label is not None
+    away[0, 3] = -4.0
+    done = regrid(replace(label_of(mask()), affine=away), finding("G02"))
+    assert done.label is None
+    assert "67% of it lies outside" in done.text

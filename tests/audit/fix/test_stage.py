@@ -169,3 +169,33 @@ def test_places_that_could_harm_are_refused(data, tmp_path):
     with pytest.raises(UsageError, match="no unsafe repair"):
         fix_dataset(manifest, findings, tmp_path / "copy", ("G99",))
     assert not (tmp_path / "copy").exists()
+
+
+def test_linked_folders_are_copied_and_a_link_to_itself_is_not_followed(data, tmp_path):
+    kept = tmp_path / "elsewhere"
+    (data / "labelsTr").rename(kept)
+    (data / "labelsTr").symlink_to(kept)
+    (data / "loop").symlink_to(data)
+    rewrite(kept / "case_001.nii.gz", lambda a: a, shift_mm(0.3))
+    manifest, findings = run_audit(data, tmp_path / "work")
+    before = snapshot(kept)
+    fix_dataset(manifest, findings, tmp_path / "copy", ())
+    copied = {f.name for f in (tmp_path / "copy" / "labelsTr").iterdir()}
+    assert copied == set(before)
+    assert not (tmp_path / "copy" / "loop").exists()
+    assert snapshot(kept) == before
+
+
+def test_a_label_without_position_is_placed_before_it_is_resampled(data, tmp_path):
+    file = label_file(data)
+    array = np.asarray(nib.load(file).dataobj)
+    lost = nib.Nifti1Image(array, None)
+    lost.header.set_zooms((1.0, 1.0, 1.0))
+    lost.header["sform_code"] = lost.header["qform_code"] = 0
+    nib.save(lost, file)
+    manifest, findings = run_audit(data, tmp_path / "work")
+    fix_dataset(manifest, findings, tmp_path / "copy", ("G01", "G02", "G05"))
+    mended = nib.load(label_file(tmp_path / "copy"))
+    image = nib.load(data / "imagesTr" / "case_001.nii.gz")
+    assert np.array_equal(np.asarray(mended.dataobj), array)
+    assert np.allclose(mended.affine, image.affine)

@@ -45,6 +45,15 @@ def test_a_lone_slice_is_an_island_and_no_gap():
     assert gaps_of(mask) == []
 
 
+def test_a_thin_structure_that_moves_on_is_still_one():
+    mask = np.zeros(SHAPE, np.bool_)
+    for k in range(20):
+        mask[k // 2 + 3 : k // 2 + 6, 8:11, k] = True
+    assert gaps_of(mask) == []
+    mask[:, :, 9:12] = False
+    assert gaps_of(mask) == [(2, 9, 3)]
+
+
 @given(hnp.arrays(np.bool_, hnp.array_shapes(min_dims=3, max_dims=3, max_side=5)))
 def test_repeats_are_equal_neighbors(mask):
     present = mask.any(axis=(0, 1))
