@@ -19,6 +19,8 @@ PRED       ?=
 REF        ?=
 ARGS       ?=
 PORT       ?= 5000
+PEERS      ?=
+BENCHES    := resample window audit_case hand_made_pairs coverage
 
 WITH = $(if $(DATA),--data "$(DATA)",--data $(1)) $(if $(CONFIG),--config "$(CONFIG)",$(if $(DATA),,--config configs/demo.yaml)) $(if $(WORK),--work "$(WORK)",$(if $(DATA),,--work runs/demo)) $(ARGS)
 NEED_DATA = $(if $(DATA)$(PRED)$(REF),,$(DEMO)/dataset.json)
@@ -96,8 +98,12 @@ test-gpu: $(DEV) ## Run the tests that need a GPU
 
 check: lint types layers test test-slow ## Everything CI runs
 
-bench: $(DEV) ## Run the side-by-side benchmarks
-	@for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+bench: $(DEV) ## Run the side-by-side benchmarks (PEERS=python of an environment with nnU-Net: all of them)
+	@for name in $(BENCHES); do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	@$(BIN)/python benchmarks/metrics.py $(if $(PEERS),--peers-python "$(PEERS)")
+	@$(if $(PEERS),PYTHONPATH=tests $(BIN)/python benchmarks/faults.py --peers-python "$(PEERS)")
+	@$(if $(PEERS),$(BIN)/python benchmarks/audit_hippocampus.py ../shared/data/Task04_Hippocampus --peers-python "$(PEERS)")
+	@$(if $(PEERS),$(BIN)/python benchmarks/nnunet_summary.py --peers-python "$(PEERS)")
 
 screenshots: $(DEV) ## Take the pictures of the reports and the MLflow UI in docs/ (needs Chromium)
 	@$(BIN)/python scripts/screenshot_report.py docs/images

@@ -22,8 +22,9 @@ class Note:
 
 NOTES: dict[str, Note] = {
     "F01": Note(
-        "error",
-        "an image without label or the reverse, one case twice, a missing channel",
+        "error; info for files without a reference",
+        "an image without label or the reverse, one case twice, a missing channel; with "
+        "`voxline audit FOLDER --ref` references without a file and files without a reference",
         "a test set without labels",
     ),
     "F02": Note("error", "empty, too short, or a suffix that does not fit the bytes"),
@@ -63,8 +64,9 @@ NOTES: dict[str, Note] = {
     ),
     "F12": Note(
         "warning; info for padding",
-        "CT without values below 0, off by 1024, normalized, or padded",
-        "channels that are not declared CT",
+        "CT without values below 0, off by 1024, normalized, or padded; one finding if more than "
+        "five and at least 80 % of the CT cases share it",
+        "channels that are not declared CT; constant images",
         ("images.min_ct_padding_hu", "images.min_ct_padding_fraction"),
     ),
     "F13": Note(
@@ -163,23 +165,24 @@ NOTES: dict[str, Note] = {
         "error", "values between integers", "noise of float formats", ("max_label_fraction_part",)
     ),
     "E04": Note(
-        "error in a case; warning for a class",
+        "error in a case; warning for a class, or for one wrapped structure without a thin shell",
         "shells of values between a structure and background",
         "structures that touch in other cases too; membranes; structures cut by the edge",
         ("codes.max_between_excess", "codes.min_shell_border_share"),
     ),
     "E05": Note(
         "error if nowhere or required; warning if often; info in a case",
-        "a declared class that is missing",
+        "a declared class that is missing; more than five that often are, as one finding",
         "rare structures: set the limit",
         ("max_absent_fraction", "required_classes"),
     ),
     "E06": Note("info", "class values are not 1, 2, 3, ..."),
     "E07": Note(
         "error",
-        "too many or negative values for a label",
-        "hundreds of declared classes",
-        ("max_image_like_values",),
+        "too many values for a label, negative ones among more than 8, or more than 8 values that "
+        "correlate with the image",
+        "hundreds of declared classes; a -1 beside few values (E01)",
+        ("max_image_like_values", "max_image_correlation"),
     ),
     "E08": Note(
         "warning; error for many or with required classes",
@@ -201,7 +204,10 @@ NOTES: dict[str, Note] = {
         ("codes.min_swap_gain", "codes.max_swap_distance"),
     ),
     "E12": Note(
-        "error; warning for lost files", "dataset.json is unusable or lists files that are gone"
+        "error; warning for lost files or cases; info for surplus cases",
+        "dataset.json is unusable, lists files that are gone, or promises another number of "
+        "labelled cases (`numTraining`)",
+        "no `numTraining`; cases that F01 names; test folders",
     ),
     "E13": Note(
         "error",
@@ -237,9 +243,9 @@ NOTES: dict[str, Note] = {
         ("anatomy.min_largest_share", "anatomy.multi", "anatomy.min_habit"),
     ),
     "S05": Note(
-        "warning; info if usual",
+        "warning; info if usual, or for classes that come in pieces",
         "many pieces of few voxels",
-        "classes named as coming in pieces",
+        "classes named in `anatomy.multi`",
         ("anatomy.max_islands", "anatomy.multi"),
     ),
     "S06": Note(
@@ -305,16 +311,21 @@ NOTES: dict[str, Note] = {
     ),
     "D04": Note(
         "error; warning if groups match nothing; info for likely ids",
-        "a patient in two folds",
+        "a patient in two folds; all cases of one patient, so that no folds can be made",
         "numbered series",
         ("groups", "split"),
     ),
     "D05": Note(
         "error; warning; info for small sets",
-        "a class missing, or too rare, in training or validation of a fold; fewer than two cases",
+        "a class missing, or too rare, in training or validation of a fold; more than three "
+        "classes of a single case each, as one finding; fewer than two cases",
         keys=("cohort.min_positive_cases", "n_folds"),
     ),
-    "D06": Note("error", "the label is the image; predictions equal their references"),
+    "D06": Note(
+        "error; warning if less than half of the files",
+        "the label is the image; with `voxline audit FOLDER --ref` files that equal their "
+        "reference",
+    ),
     "D07": Note(
         "warning",
         "spacing, intensity or volumes of a fold differ from its training cases",

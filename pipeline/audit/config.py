@@ -66,6 +66,13 @@ class AuditConfig(StrictModel):
     max_image_like_values: int = Field(
         default=256, ge=2, description="more distinct label values mean an image, not a label"
     )
+    max_image_correlation: float = Field(
+        default=0.95,
+        gt=0,
+        le=1,
+        description="a label of more than 8 values that follows its image closer than this, up or "
+        "down, is an image (E07)",
+    )
     max_foreground_fraction: float = Field(
         default=0.95, gt=0, le=1, description="share of foreground above which E09 fires"
     )

@@ -18,18 +18,20 @@ _PLAIN_WIDTH = 130
 _MAX_NAMED = 4
 
 
-def print_findings(findings: Findings) -> None:
+def print_findings(findings: Findings, *, is_training: bool = True) -> None:
     """Write the findings to stdout, one line per check, worst first, and the verdict.
 
     Args:
         findings: Result of the audit.
+        is_training: Whether training could follow, which errors then stop.
     """
     width = None if sys.stdout.isatty() else _PLAIN_WIDTH
     console = Console(file=sys.stdout, width=width, highlight=False)
     groups = group_findings(findings.findings)
     if groups:
         console.print(_table(groups))
-    console.print(Text(verdict_line(findings), style=_verdict_style(findings)))
+    line = verdict_line(findings, is_training=is_training)
+    console.print(Text(line, style=_verdict_style(findings)))
 
 
 def group_findings(findings: Sequence[Finding]) -> list[list[Finding]]:
@@ -47,8 +49,8 @@ def count_findings(findings: Findings, severity: str) -> int:
     return sum(f.severity == severity and f.waived is None for f in findings.findings)
 
 
-def verdict_line(findings: Findings) -> str:
-    """The verdict in one line."""
+def verdict_line(findings: Findings, *, is_training: bool = True) -> str:
+    """The verdict in one line; it tells that errors stop the training, if one could follow."""
     n_errors = count_findings(findings, "error")
     n_warnings = count_findings(findings, "warning")
     n_waived = sum(f.waived is not None for f in findings.findings)
@@ -56,7 +58,8 @@ def verdict_line(findings: Findings) -> str:
     line += "clean" if findings.verdict == "clean" else _plural(n_errors, "error")
     line += "" if findings.verdict == "clean" else f", {_plural(n_warnings, 'warning')}"
     line += f", {n_waived} waived" if n_waived else ""
-    return line + (". Training will refuse until the errors are gone." if n_errors else "")
+    is_refused = is_training and n_errors > 0
+    return line + (". Training will refuse until the errors are gone." if is_refused else "")
 
 
 def _table(groups: list[list[Finding]]) -> Table:

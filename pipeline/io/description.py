@@ -27,6 +27,7 @@ class Description:
         listed: Pairs of image and label path as listed for training, absolute.
         declares_channels: Whether it is written in nnU-Net's words, so that names end in channels.
         problems: What is wrong with it but does not stop the work.
+        n_training: Labelled cases it promises (`numTraining`); None if it does not say.
     """
 
     channel_names: tuple[str, ...] = ()
@@ -34,6 +35,7 @@ class Description:
     listed: tuple[tuple[Path, Path], ...] = ()
     declares_channels: bool = False
     problems: tuple[Problem, ...] = ()
+    n_training: int | None = None
 
 
 def read_description(root: Path) -> Description:
@@ -66,6 +68,7 @@ def read_description(root: Path) -> Description:
         listed=_listed_pairs(content.get("training"), root),
         declares_channels="channel_names" in content or "file_ending" in content,
         problems=tuple(problems),
+        n_training=_count(content.get("numTraining")),
     )
 
 
@@ -100,6 +103,11 @@ def _class_values(content: Any) -> tuple[dict[str, tuple[int, ...]] | None, list
     if len(used) != len(set(used)) or 0 in used:
         return None, [*problems, _problem("regions that overlap are not supported yet")]
     return classes, problems
+
+
+def _count(value: Any) -> int | None:
+    numbers = () if isinstance(value, list) else _integers(value)
+    return numbers[0] if numbers else None
 
 
 def _integers(value: Any) -> tuple[int, ...]:

@@ -110,7 +110,10 @@ def discover(root: Path, *, n_channels: int | None = None) -> DatasetFolder:
         cases=cases,
         problems=(
             *description.problems,
-            *_missing_listed(description, root),
+            *(
+                _missing_listed(description, root)
+                or _miscounted(description, found, cases, pairing)
+            ),
             *pairing.problems,
             *unsupported,
         ),
@@ -279,6 +282,31 @@ def _missing_listed(description: Description, root: Path) -> list[Problem]:
             f"{shown}{' ...' if len(missing) > 3 else ''}",
             fix="add the files, or take them out of the list",
             severity="warning",
+        )
+    ]
+
+
+def _miscounted(
+    description: Description, found: _Found, cases: tuple[CaseFiles, ...], pairing: Pairing
+) -> list[Problem]:
+    """Whether there are as many labelled cases as promised; a test part has its own number."""
+    n_promised = description.n_training
+    is_test = found.images.name.lower() == "imagests"
+    n_labelled = sum(case.label is not None for case in cases)
+    # Files that lost their partner are reported by name (F01).
+    n_explained = len(cases) + len(pairing.problems)
+    if n_promised is None or is_test or n_labelled <= n_promised <= n_explained:
+        return []
+    is_short = n_labelled < n_promised
+    return [
+        Problem(
+            check_id="E12",
+            file=DESCRIPTION_NAME,
+            message=f"numTraining promises {n_promised} labelled cases, found are {n_labelled}",
+            fix="find the cases that were lost, or correct numTraining"
+            if is_short
+            else "correct numTraining, or take the cases out that do not belong to the dataset",
+            severity="warning" if is_short else "info",
         )
     ]
 

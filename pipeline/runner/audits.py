@@ -61,6 +61,6 @@ def run_label_audit(request: Request, folder: Path, ref: Path | None) -> int:
     with stage_run(request, "audit", run_name=f"labels-{folder.name}") as tracker:
         findings = audit_labels(folder.resolve(), ref, request.experiment.audit)
         write_json(request.workspace.findings_file, findings)
-        print_findings(findings)
+        print_findings(findings, is_training=False)
         tracker.log_file(request.workspace.findings_file, headline=True)
     return VERDICT_STATUS[findings.verdict]

@@ -58,3 +58,9 @@ def test_waived_findings_are_not_counted():
     assert count_findings(FINDINGS, "error") == 8
     assert "refuse" in verdict_line(FINDINGS)
     assert "refuse" not in verdict_line(FINDINGS.model_copy(update={"findings": FOUND[:2]}))
+
+
+def test_label_files_alone_are_not_said_to_stop_a_training(capsys):
+    assert "refuse" in verdict_line(FINDINGS)
+    print_findings(FINDINGS, is_training=False)
+    assert "refuse" not in capsys.readouterr().out

@@ -121,6 +121,29 @@ def test_listed_pairs_with_different_names(tmp_path):
     assert folder.problems == ()
 
 
+@pytest.mark.parametrize(
+    ("n_promised", "severities"),
+    [(3, []), (None, []), ("many", []), (5, ["warning"]), (2, ["info"])],
+)
+def test_another_number_of_labelled_cases_than_promised(tmp_path, n_promised, severities):
+    root = phantoms.write_dataset(tmp_path, 3, layout="nnunet")
+    file = root / "dataset.json"
+    content = json.loads(file.read_text()) | {"numTraining": n_promised}
+    file.write_text(json.dumps(content))
+    problems = discover(root).problems
+    assert [(p.check_id, p.severity) for p in problems] == [("E12", s) for s in severities]
+    assert all(f"promises {n_promised}" in p.message for p in problems)
+
+
+def test_a_label_that_is_gone_is_told_once_and_test_cases_are_not_counted(tmp_path):
+    root = phantoms.write_dataset(tmp_path, 3, layout="nnunet")
+    next((root / "labelsTr").iterdir()).unlink()
+    assert "E12" not in [p.check_id for p in discover(root).problems]
+    (root / "imagesTr").rename(root / "imagesTs")
+    (root / "labelsTr").rename(root / "labelsTs")
+    assert "E12" not in [p.check_id for p in discover(root / "imagesTs").problems]
+
+
 def test_listed_files_that_are_gone_are_a_warning(tmp_path):
     root = phantoms.write_dataset(tmp_path, 3)
     (root / "imagesTr" / "case_001.nii.gz").unlink()

@@ -103,7 +103,7 @@ FAULTS = (
     Fault(
         "minus one",
         lambda d: relabel(d, lambda a: painted(-1, CORNER)(a.astype("i2")), 1),
-        {("E07", "error")},
+        {("E01", "error")},
     ),
     Fault("0 and 255", lambda d: recode(d, 0, 255), {("E02", "error")}),
     Fault("0 and 128", lambda d: recode(d, 0, 128), {("E02", "error")}),

@@ -1,4 +1,4 @@
-"""Checks over all cases: leakage, drift, confounding, outlying grids (D03-D09, G11)."""
+"""Checks over all cases: leakage, drift, confounding, units, outlying grids (D03-D09, F12, G11)."""
 
 from collections import Counter
 
@@ -9,6 +9,7 @@ from pipeline.artifacts import CaseFingerprint, Finding
 from pipeline.audit.checks.channels import check_channel_order
 from pipeline.audit.checks.dataset import check_fold_classes
 from pipeline.audit.checks.drift import check_drift, check_sites
+from pipeline.audit.checks.hounsfield import check_ct_units
 from pipeline.audit.checks.leakage import check_label_is_image, check_patients
 from pipeline.audit.checks.robust import gap_clusters, robust_z
 from pipeline.audit.checks.twins import check_near_duplicates
@@ -118,6 +119,7 @@ def _spacing_groups(spacing_mm: Float[np.ndarray, "case 3"], limits: CohortLimit
 
 CASE_CHECKS: tuple[CaseCheck, ...] = (check_label_is_image,)
 DATASET_CHECKS: tuple[DatasetCheck, ...] = (
+    check_ct_units,
     check_grid_outliers,
     check_near_duplicates,
     check_patients,

@@ -9,6 +9,10 @@ from pipeline.audit.config import AuditConfig
 from pipeline.audit.view import DatasetView
 
 _MAX_NAMED_CASES = 5
+_MAX_NAMED_CLASSES = 20
+# More classes of one fate are one finding.
+_MAX_SINGLE_ABSENT = 5
+_MAX_SINGLE_LONE = 3
 # What painting tools write for "yes" when they mean an 8-bit picture.
 _PICTURE_VALUES = frozenset({127, 128, 254, 255})
 
@@ -88,6 +92,7 @@ def check_absent_classes(dataset: DatasetView, config: AuditConfig) -> list[Find
     """E05 over the dataset: a class that is nowhere, or missing so often that it was not drawn."""
     rows = [row for row in dataset.rows if row.n_voxels]
     findings = []
+    absent: dict[str, int] = {}
     for position, name in enumerate(dataset.manifest.task.class_names):
         n_present = sum(row.n_class_voxels[position] > 0 for row in rows)
         n_absent = sum(
@@ -96,8 +101,10 @@ def check_absent_classes(dataset: DatasetView, config: AuditConfig) -> list[Find
         if rows and not n_present:
             findings.append(_nowhere(name, len(rows)))
         elif rows and n_absent > config.max_absent_fraction * len(rows):
-            findings.append(_often_absent(name, n_absent, len(rows), config))
-    return findings
+            absent[name] = n_absent
+    if len(absent) > _MAX_SINGLE_ABSENT:
+        return [*findings, _many_absent(absent, len(rows), config)]
+    return findings + [_often_absent(name, n, len(rows), config) for name, n in absent.items()]
 
 
 def _nowhere(name: str, n_cases: int) -> Finding:
@@ -122,6 +129,22 @@ def _often_absent(name: str, n_absent: int, n_cases: int, config: AuditConfig) -
         message=f"class '{name}' is missing in {n_absent} of {n_cases} labelled cases",
         fix="find out whether it is absent or was not drawn; if not drawn, train without it "
         "(task.classes), because every such case teaches that it is background",
+    )
+
+
+def _many_absent(absent: dict[str, int], n_cases: int, config: AuditConfig) -> Finding:
+    order = sorted(absent, key=lambda name: -absent[name])
+    return Finding(
+        check_id="E05",
+        severity="warning",
+        value=len(absent),
+        threshold=config.max_absent_fraction,
+        message=f"{len(absent)} classes are missing in more than "
+        f"{100 * config.max_absent_fraction:.3g} % of the {n_cases} labelled cases: "
+        + _names((f"{name} ({absent[name]})" for name in order), _MAX_NAMED_CLASSES),
+        fix="find out whether they are absent or were not drawn; if not drawn, train without them "
+        "(task.classes), because every such case teaches that they are background",
+        evidence={"classes": ", ".join(order)},
     )
 
 
@@ -248,6 +271,7 @@ def check_fold_classes(dataset: DatasetView, config: AuditConfig) -> list[Findin
     usable = {case_id for fold in folds for case_id in fold.validation}
     is_small = max(len(fold.validation) for fold in folds) < 2 * minimum
     findings = [_small_folds(dataset, minimum)] if is_small else []
+    lone = []
     for position, name in enumerate(dataset.manifest.task.class_names):
         positive = {
             row.case_id
@@ -258,12 +282,14 @@ def check_fold_classes(dataset: DatasetView, config: AuditConfig) -> list[Findin
         validated = [len(positive & set(fold.validation)) for fold in folds]
         if not any(validated):
             continue  # nowhere in the usable cases: E05 says so
-        if min(trained) == 0:
+        if sum(validated) == 1:
+            lone.append((name, trained))
+        elif min(trained) == 0:
             patients = {dataset.splits.groups.get(i, f"case {i}") for i in positive}
             findings.append(_untrained(name, trained, sum(validated), len(patients)))
         elif not is_small and min(validated) < minimum:
             findings.append(_unmeasured(name, validated, minimum))
-    return findings
+    return findings + _only_once(lone)
 
 
 def _small_folds(dataset: DatasetView, minimum: int) -> Finding:
@@ -297,6 +323,26 @@ def _untrained(name: str, trained: Sequence[int], n_positive: int, n_patients: i
     )
 
 
+def _only_once(lone: Sequence[tuple[str, Sequence[int]]]) -> list[Finding]:
+    """Classes of a single case; the fold that validates on it cannot train them."""
+    if len(lone) <= _MAX_SINGLE_LONE:
+        return [_untrained(name, trained, 1, 1) for name, trained in lone if min(trained) == 0]
+    names = [name for name, _ in lone]
+    return [
+        Finding(
+            check_id="D05",
+            severity="warning",
+            value=len(names),
+            threshold=_MAX_SINGLE_LONE,
+            message=f"{len(names)} classes are in a single usable case each, so a network is "
+            f"either trained on them or validated: {_names(names, _MAX_NAMED_CLASSES)}",
+            fix="add cases that show them, take the classes out, or train on all cases with "
+            "--fold all",
+            evidence={"classes": ", ".join(names)},
+        )
+    ]
+
+
 def _unmeasured(name: str, validated: Sequence[int], minimum: int) -> Finding:
     listed = ", ".join(str(n) for n in validated)
     return Finding(
@@ -311,8 +357,8 @@ def _unmeasured(name: str, validated: Sequence[int], minimum: int) -> Finding:
     )
 
 
-def _names(case_ids: Iterable[str]) -> str:
-    ids = list(case_ids)
-    listed = ", ".join(ids[:_MAX_NAMED_CASES])
-    more = len(ids) - _MAX_NAMED_CASES
+def _names(names: Iterable[str], n_shown: int = _MAX_NAMED_CASES) -> str:
+    ids = list(names)
+    listed = ", ".join(ids[:n_shown])
+    more = len(ids) - n_shown
     return f"{listed} and {more} more" if more > 0 else listed

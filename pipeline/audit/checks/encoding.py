@@ -1,7 +1,7 @@
 """Family E: do the label values mean what the class table says?"""
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Real
 
 from pipeline.artifacts import Finding, Task
 from pipeline.audit.config import AuditConfig
@@ -10,6 +10,10 @@ from pipeline.audit.view import CaseView, LabelValues, foreground_values
 # Fewer stray voxels than this are listed one by one: they are slips of the brush.
 _MAX_LISTED_VOXELS = 5
 _MAX_LISTED_VALUES = 8
+# So few values are classes, even if one of them is -1 or the image has hardly more.
+_MAX_CLASS_VALUES = 8
+# Voxels that tell whether a label follows its image.
+_MAX_SAMPLE = 200_000
 
 
 def check_declared_values(view: CaseView, config: AuditConfig) -> list[Finding]:
@@ -18,7 +22,7 @@ def check_declared_values(view: CaseView, config: AuditConfig) -> list[Finding]:
     if values is None or not _is_countable(values, config) or _binary_coding(values, view.task):
         return []
     strange = _undeclared(values, view.task)
-    if not strange:
+    if not strange or _image_correlation(view) > config.max_image_correlation:
         return []
     n_voxels = values.count_of(tuple(strange))
     message = (
@@ -128,26 +132,53 @@ def check_class_presence(view: CaseView, config: AuditConfig) -> list[Finding]:
 
 
 def check_image_like(view: CaseView, config: AuditConfig) -> list[Finding]:
-    """E07: the label file holds an image."""
+    """E07: the label file holds an image: by its values, or because it follows the image."""
     values = view.values
-    if values is None or not _looks_like_image(values, config):
+    if values is None:
         return []
-    if not _undeclared(values, view.task):
-        return []  # hundreds of classes, every one of them declared
     n_values = values.values.size
-    low, high = int(values.values[0]), int(values.values[-1])
-    return [
-        Finding(
-            check_id="E07",
-            severity="error",
-            case_id=view.case_id,
-            value=n_values,
-            threshold=config.max_image_like_values,
-            message=f"label looks like an image: {n_values} different values from {low} to {high}",
-            fix="check that the files in the label folder are the label maps; if they are, declare "
-            "their values in dataset.json or task.classes",
-        )
-    ]
+    # Hundreds of classes are fine if every one of them is declared.
+    if _looks_like_image(values, config) and _undeclared(values, view.task):
+        low, high = int(values.values[0]), int(values.values[-1])
+        what = f"{n_values} different values from {low} to {high}"
+        return [_image_like(view, n_values, config.max_image_like_values, what)]
+    correlation = _image_correlation(view)
+    if correlation > config.max_image_correlation:
+        what = f"its {n_values} values follow those of the image (correlation {correlation:.3f})"
+        return [_image_like(view, correlation, config.max_image_correlation, what)]
+    return []
+
+
+def _image_like(view: CaseView, value: int | float, threshold: int | float, what: str) -> Finding:
+    return Finding(
+        check_id="E07",
+        severity="error",
+        case_id=view.case_id,
+        value=value,
+        threshold=threshold,
+        message=f"label looks like an image: {what}",
+        fix="check that the files in the label folder are the label maps; if they are, declare "
+        "their values in dataset.json or task.classes",
+    )
+
+
+def _image_correlation(view: CaseView) -> float:
+    """Largest |Pearson correlation| of label and channel; 0 for few values or other shapes."""
+    image, label, values = view.image, view.label, view.values
+    is_rich = values is not None and values.values.size > _MAX_CLASS_VALUES
+    if not is_rich or image is None or label is None or image.shape[1:] != label.shape:
+        return 0.0
+    flat = np.linspace(0, label.size - 1, min(label.size, _MAX_SAMPLE)).astype(np.int64)
+    places = np.unravel_index(flat, label.shape)
+    sampled = label[places].astype(np.float64)
+    return max(_correlation(channel[places].astype(np.float64), sampled) for channel in image)
+
+
+def _correlation(a: Real[np.ndarray, " n"], b: Real[np.ndarray, " n"]) -> float:
+    is_finite = np.isfinite(a) & np.isfinite(b)
+    a, b = a[is_finite], b[is_finite]
+    is_flat = a.size == 0 or np.ptp(a) == 0 or np.ptp(b) == 0
+    return 0.0 if is_flat else float(abs(np.corrcoef(a, b)[0, 1]))
 
 
 def check_empty(view: CaseView, config: AuditConfig) -> list[Finding]:
@@ -201,7 +232,7 @@ def _is_countable(values: LabelValues, config: AuditConfig) -> bool:
 def _looks_like_image(values: LabelValues, config: AuditConfig) -> bool:
     if not values.values.size:
         return False
-    is_negative = int(values.values[0]) < 0 and values.values.size > 3
+    is_negative = int(values.values[0]) < 0 and values.values.size > _MAX_CLASS_VALUES
     return is_negative or values.values.size > config.max_image_like_values
 
 

@@ -1,4 +1,4 @@
-"""Checks on image values, on the size of voxels, and on a second reader (F11-F14)."""
+"""Checks on image values, on the size of voxels, and on a second reader (F11, F13, F14)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Real
 
-from pipeline.artifacts import FileFacts, Finding, Severity
+from pipeline.artifacts import FileFacts, Finding
 from pipeline.audit.checks.readers import check_readers
 from pipeline.audit.checks.types import CaseCheck, DatasetCheck
 from pipeline.audit.config import AuditConfig
 from pipeline.audit.limits.images import ImageLimits
-from pipeline.audit.measures import LEVELS, ChannelMeasures
+from pipeline.audit.measures import ChannelMeasures
 from pipeline.audit.view import CaseView
 from pipeline.core.geometry import spacing_of
 
@@ -28,10 +28,6 @@ _RANGES = (1 << 8, 1 << 12, 1 << 16)
 # A jump by this share of the range between neighbors is a small step, seen through an overflow.
 _JUMP_SHARE = 0.9
 _MIN_SPAN_SHARE = 0.95
-# Fat and noise lie below 0 HU in any CT; a span below this is no CT in HU either.
-_MIN_CT_SPAN_HU = 100.0
-# Soft tissue of a CT that was stored without its offset of -1024 lies above this.
-_OFFSET_TISSUE = 800.0
 
 
 @dataclass(frozen=True)
@@ -67,24 +63,6 @@ def check_saturation(view: CaseView, config: AuditConfig) -> list[Finding]:
     return findings
 
 
-def check_ct_units(view: CaseView, config: AuditConfig) -> list[Finding]:
-    """F12: a channel declared CT whose values are no Hounsfield units."""
-    findings = []
-    for channel in _channels(view):
-        if not channel.is_ct or channel.measures.quantiles[0] == channel.measures.quantiles[-1]:
-            continue  # a constant image is F10's
-        low, high = channel.measures.quantiles[0], channel.measures.quantiles[-1]
-        if high - low < _MIN_CT_SPAN_HU:
-            message = f"span only {high - low:.3g}: they were normalized"
-            fix = "export the original values, or declare another modality in task.channels"
-            findings.append(_no_hu(view, channel, "warning", message, fix))
-        elif low >= 0:
-            findings.append(_shifted_ct(view, channel))
-        elif low < config.images.min_ct_padding_hu:
-            findings += _padding(view, channel, config.images)
-    return findings
-
-
 def check_voxel_size(view: CaseView, config: AuditConfig) -> list[Finding]:
     """F13: voxels or volumes of a size no patient has: a wrong unit or a lost header."""
     limits = config.images
@@ -110,7 +88,6 @@ def check_voxel_size(view: CaseView, config: AuditConfig) -> list[Finding]:
 
 CASE_CHECKS: tuple[CaseCheck, ...] = (
     check_saturation,
-    check_ct_units,
     check_voxel_size,
     check_readers,
 )
@@ -245,49 +222,6 @@ def _evidence(
         "file": files[min(channel.index, len(files) - 1)].file,
         "voxel_ras": (int(place[0]), int(place[1]), int(place[2])),
     }
-
-
-# --- F12 ------------------------------------------------------------------------------------------
-
-
-def _shifted_ct(view: CaseView, channel: _Channel) -> Finding:
-    low, high = channel.measures.quantiles[0], channel.measures.quantiles[-1]
-    tissue = channel.measures.quantiles[LEVELS.index(0.99)]
-    if tissue > _OFFSET_TISSUE:
-        message = f"start at {low:g} where air should be near -1000: they look 1024 too high"
-        fix = "subtract 1024 in a copy (rescale intercept of the DICOM header), in all cases alike"
-    else:
-        message = f"run from {low:g} to {high:g} without anything below 0, not even fat or air"
-        fix = "export the original Hounsfield units; these were windowed, clipped or normalized"
-    return _no_hu(view, channel, "warning", message, fix)
-
-
-def _padding(view: CaseView, channel: _Channel, limits: ImageLimits) -> list[Finding]:
-    share = float(np.count_nonzero(channel.array < limits.min_ct_padding_hu) / channel.array.size)
-    if share <= limits.min_ct_padding_fraction:
-        return []
-    low = channel.measures.quantiles[0]
-    message = f"go down to {low:g} in {100 * share:.3g} % of the voxels: padding around the scan"
-    fix = "nothing here, the values are clipped before training; other tools should clip at -1024"
-    return [_no_hu(view, channel, "info", message, fix)]
-
-
-def _no_hu(
-    view: CaseView, channel: _Channel, severity: Severity, message: str, fix: str
-) -> Finding:
-    return Finding(
-        check_id="F12",
-        severity=severity,
-        case_id=view.case_id,
-        value=channel.measures.quantiles[0],
-        message=f"CT values{channel.name} {message}",
-        fix=fix,
-        evidence={
-            "file": view.record.image_files[0].file,
-            "mode": channel.measures.mode,
-            "largest": channel.measures.quantiles[-1],
-        },
-    )
 
 
 # --- F13 ------------------------------------------------------------------------------------------

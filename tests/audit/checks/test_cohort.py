@@ -69,6 +69,7 @@ def test_every_check_of_the_family_is_there():
     names = {check.__name__ for check in (*CASE_CHECKS, *DATASET_CHECKS)}
     assert names == {
         "check_label_is_image",
+        "check_ct_units",
         "check_grid_outliers",
         "check_near_duplicates",
         "check_patients",

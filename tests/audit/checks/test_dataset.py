@@ -190,3 +190,28 @@ def test_small_folds_are_told_once_and_not_held_against_the_classes():
 
 def test_a_class_that_is_nowhere_is_left_to_e05():
     assert checks.check_fold_classes(folds_of((0, 12), (0, 12)), CONFIG) == []
+
+
+@pytest.mark.parametrize(("n_classes", "n_found"), [(5, 5), (6, 1)])
+def test_many_classes_that_are_often_absent_are_one_finding(n_classes, n_found):
+    task = task_of("body", *(f"rib_{n}" for n in range(n_classes)))
+    rows = rows_of((5, *[1] * n_classes), (5, *[0] * n_classes))
+    findings = checks.check_absent_classes(dataset(rows, [], task), CONFIG)
+    assert found(findings) == [("E05", "warning")] * n_found
+    if n_found == 1:
+        assert (findings[0].class_name, findings[0].value) == (None, n_classes)
+        assert "rib_0 (1)" in findings[0].message
+
+
+@pytest.mark.parametrize(("n_classes", "n_found"), [(3, 3), (4, 1)])
+def test_many_classes_of_a_single_case_are_one_finding(n_classes, n_found):
+    task = task_of("body", *(f"rib_{n}" for n in range(n_classes)))
+    folds = folds_of((1, 10), (0, 11), (0, 11))
+    rows = [row(r.case_id, (9, *[1 if r.n_class_voxels[1] else 0] * n_classes)) for r in folds.rows]
+    findings = checks.check_fold_classes(
+        replace(dataset(rows, [], task), splits=folds.splits), CONFIG
+    )
+    assert found(findings) == [("D05", "warning")] * n_found
+    if n_found == 1:
+        assert (findings[0].class_name, findings[0].value) == (None, n_classes)
+        assert all(f"rib_{n}" in findings[0].message for n in range(n_classes))

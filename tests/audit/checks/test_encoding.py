@@ -123,6 +123,37 @@ def test_an_image_in_place_of_a_label_is_said_once(label):
     assert ids(label) == [("E07", "error")]
 
 
+def test_minus_one_beside_few_values_is_an_undeclared_value():
+    label = label_of().astype(np.int16)
+    label[0, :, 0] = -1
+    label[1, :, 0] = 3
+    (finding,) = run(label)
+    assert (finding.check_id, finding.value) == ("E01", "-1, 3")
+
+
+@pytest.mark.parametrize(
+    ("n_values", "slope", "noise", "fires"),
+    [(12, 1, 0.2, True), (12, -1, 0.2, True), (12, 1, 30.0, False), (8, 1, 0.2, False)],
+)
+def test_a_label_that_follows_its_image(n_values, slope, noise, fires):
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, n_values, (10, 12, 14)).astype(np.uint8)
+    image = (slope * label.astype(np.float32) + rng.normal(0, noise, label.shape)).astype(
+        np.float32
+    )
+    case = view(label, image[None], task=task_of(*(f"c{n}" for n in range(n_values - 1))))
+    found = [(f.check_id, f.severity) for check in CHECKS for f in check(case, CONFIG)]
+    assert (("E07", "error") in found) is fires
+    other = view(label, image[None, :-1])
+    assert "E07" not in [f.check_id for f in encoding.check_image_like(other, CONFIG)]
+
+
+def test_an_image_that_is_said_to_be_one_is_not_also_undeclared():
+    label = np.random.default_rng(0).integers(0, 12, (10, 12, 14)).astype(np.uint8)
+    case = view(label, label[None].astype(np.float32))
+    assert [f.check_id for check in CHECKS for f in check(case, CONFIG)] == ["E07"]
+
+
 @pytest.mark.parametrize(("share", "fires"), [(0.94, False), (0.96, True)])
 def test_inverted_masks(share, fires):
     label = np.zeros((10, 10, 10), np.uint8)

@@ -130,37 +130,6 @@ def test_no_image_no_finding():
     assert run(empty) == []
 
 
-# --- F12 ------------------------------------------------------------------------------------------
-
-
-def test_ct_without_its_offset():
-    shifted = (ct() + 1024).clip(min=0)
-    (finding,) = run(seen(shifted, CT))
-    assert (finding.check_id, finding.severity) == ("F12", "warning")
-    assert "1024 too high" in finding.message
-    assert ids(seen(shifted, TASK)) == []  # the same numbers are fine for MR
-
-
-def test_ct_as_gray_values_and_as_z_scores():
-    gray = ((ct().astype(float) + 1100) / 2200 * 200).clip(0, 200).astype(np.uint8)
-    assert ("F12", "warning") in ids(seen(gray, CT))
-    (finding,) = run(seen(((ct() - 30.0) / 500).astype(np.float32), CT))
-    assert "normalized" in finding.message
-
-
-def test_padding_around_a_ct_is_only_information():
-    scan = ct()
-    scan[:3] = -3024
-    assert ids(seen(scan, CT)) == [("F12", "info")]
-    scan = ct()
-    scan[0, 0, :3] = -3024
-    assert ids(seen(scan, CT)) == []
-
-
-def test_constant_ct_is_left_to_another_check():
-    assert ids(seen(np.full(SHAPE, 40, np.int16), CT)) == []
-
-
 # --- F13 ------------------------------------------------------------------------------------------
 
 
