@@ -34,10 +34,8 @@ JSON = st.recursive(
 
 def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     """Values of an annotation; numbers are positive, which every bound in use allows."""
-    if annotation is JsonValue:
-        return JSON
-    if annotation in SIMPLE:
-        return SIMPLE[annotation]
+    if annotation is JsonValue or annotation in SIMPLE:
+        return JSON if annotation is JsonValue else SIMPLE[annotation]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return models_of(annotation)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
