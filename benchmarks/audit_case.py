@@ -90,8 +90,17 @@ def _classes(label: Int16[np.ndarray, "i j k"], n_classes: int, image: np.ndarra
 
 
 def _write_case(root: Path, n_classes: int) -> CaseRecord:
-    """Ellipsoids of many sizes in a body of soft tissue in air."""
-    rng = np.random.default_rng(n_classes)
+    image, label = phantom(n_classes, seed=n_classes)
+    stored_image = _store(root, "image", image[np.newaxis])
+    stored_label = _store(root, "label", label)
+    return CaseRecord(
+        case_id="ct", status="ready", image_files=(), image=stored_image, label=stored_label
+    )
+
+
+def phantom(n_classes: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ellipsoids of many sizes in a body of soft tissue in air: int16 image, uint8 label."""
+    rng = np.random.default_rng(seed)
     label: UInt8[np.ndarray, "i j k"] = np.zeros(SHAPE, np.uint8)
     size = np.array(SHAPE)
     for value in range(1, n_classes + 1):
@@ -112,11 +121,7 @@ def _write_case(root: Path, n_classes: int) -> CaseRecord:
         for part in (slice(0, 40), slice(-40, None)):
             edge[axis] = part
             image[tuple(edge)] = -1000
-    stored_image = _store(root, "image", image[np.newaxis])
-    stored_label = _store(root, "label", label)
-    return CaseRecord(
-        case_id="ct", status="ready", image_files=(), image=stored_image, label=stored_label
-    )
+    return image, label
 
 
 def _store(root: Path, key: str, array: np.ndarray) -> StoredArray:

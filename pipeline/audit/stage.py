@@ -153,7 +153,13 @@ def _tell(findings: Findings, tracker: Tracker, workspace: Workspace) -> None:
         {
             "audit/n_errors": count_findings(findings, "error"),
             "audit/n_warnings": count_findings(findings, "warning"),
+            "audit/n_waived": sum(f.waived is not None for f in findings.findings),
         },
         headline=False,
     )
-    tracker.log_file(report, headline=False)
+    waived = sorted({f"{f.check_id}: {f.waived}" for f in findings.findings if f.waived})
+    tracker.set_tags(
+        {"audit.verdict": findings.verdict, "audit.waivers": "; ".join(waived) or "none"}
+    )
+    for file in (report, workspace.findings_file):
+        tracker.log_file(file, headline=False)

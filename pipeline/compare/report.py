@@ -239,7 +239,8 @@ def _difference_row(difference: Difference, metric: Metric) -> list[Cell]:
         },
         None if effect is None else {"text": f"{effect:+.2f}", "sort": effect},
         difference.n,
-        {"text": VERDICTS[difference.verdict], "kind": BADGES[difference.verdict]},
+        # Short: the conclusion above says it in full.
+        {"text": difference.verdict, "kind": BADGES[difference.verdict]},
     ]
 
 

@@ -155,8 +155,14 @@ def _rank(name: str, order: Sequence[str] = _CHART_ORDER) -> int:
 
 
 def _differing_params(runs: Sequence[Run]) -> list[str]:
-    names = dict.fromkeys(name for run in runs for name in run.data.params)
-    values = {name: {run.data.params.get(name) for run in runs} for name in names}
+    # Comparisons of runs have knobs of their own and none of theirs: beside them all would differ.
+    knobs = [
+        {name: text for name, text in run.data.params.items() if not name.startswith("compare.")}
+        for run in runs
+    ]
+    trainings = [params for params in knobs if params]
+    names = dict.fromkeys(name for params in trainings for name in params)
+    values = {name: {params.get(name) for params in trainings} for name in names}
     differing = [name for name in names if len(values[name]) > 1]
     # With one run nothing differs yet; its first knobs are better than none.
     return differing or list(names)

@@ -24,7 +24,10 @@ from pipeline.ingest.stage import ingest
 
 class Recorder(NullTracker):
     def __init__(self):
-        self.metrics, self.files = {}, []
+        self.metrics, self.files, self.tags = {}, [], {}
+
+    def set_tags(self, tags):
+        self.tags |= tags
 
     def log_metrics(self, metrics, *, step=None, headline=True):
         self.metrics |= metrics
@@ -56,8 +59,10 @@ def test_leaves_what_the_next_stage_reads(workspace, capsys):
     assert [case.case_id for case in fingerprint.cases] == ids
     splits = read_artifact(workspace.splits_file, Splits, made_by="audit")
     assert sorted(i for fold in splits.folds for i in fold.validation) == ids
-    assert tracker.metrics == {"audit/n_errors": 0, "audit/n_warnings": 0}
-    assert [file.name for file in tracker.files] == ["report.html"]
+    counts = {"audit/n_errors": 0, "audit/n_warnings": 0, "audit/n_waived": 0}
+    assert tracker.metrics == counts
+    assert tracker.tags == {"audit.verdict": "clean", "audit.waivers": "none"}
+    assert [file.name for file in tracker.files] == ["report.html", "findings.json"]
     assert tracker.files[0].is_file()
     assert "7 cases: clean" in capsys.readouterr().out
 

@@ -45,6 +45,15 @@ def test_columns_are_results_and_differing_knobs(place, tmp_path):
     ]
 
 
+def test_a_comparison_does_not_make_every_knob_differ(place):
+    for loss in ("dice", "focal"):
+        with place.open("train", new_parent=True) as tracker:
+            tracker.log_params({"loss": loss, "seed": 1})
+    with place.open("compare", new_parent=True) as tracker:
+        tracker.log_params({"compare.metric": "dice"})
+    assert _view(place)["selectedColumns"] == ["params.`loss`", "attributes.`Dataset`"]
+
+
 def test_one_run_shows_its_knobs(place):
     with place.open() as tracker:
         tracker.log_params({"loss": "dice"})
