@@ -3,7 +3,7 @@
     python scripts/screenshot_mlflow.py runs docs/images
 
 The first argument is the folder that holds the work folders and mlflow.db. Three pictures are
-written: the runs table, the charts of all runs, and the comparison of the two newest ones.
+written: the runs table, the charts of all runs, and the comparison of the two newest trainings.
 """
 
 import argparse
@@ -61,8 +61,9 @@ def main() -> None:
         page.locator(".js-plotly-plot").first.wait_for(timeout=TIMEOUT_MS)
         _save(page, options.output / "mlflow_charts.png")
 
-        if len(runs) > 1:
-            page.goto(_compare_link(server.address, store.experiment_id, runs[:2]))
+        trainings = [run for run in runs if "loss" in run.data.params]
+        if len(trainings) > 1:
+            page.goto(_compare_link(server.address, store.experiment_id, trainings[:2]))
             page.get_by_text("Run details").first.wait_for(timeout=TIMEOUT_MS)
             _save(page, options.output / "mlflow_compare.png")
         browser.close()

@@ -20,7 +20,10 @@ _N_RUNS_LOOKED_AT = 200
 _MAX_METRIC_COLUMNS = 8
 # Results come first in the table, curves first among the charts; groups not named come in between.
 _TABLE_ORDER = ("test", "final", "val")
-_NOT_IN_TABLE = ("train", "infer", "audit", "ingest")
+_NOT_IN_TABLE = ("train", "infer", "audit", "ingest", "compare")
+_COSTS = ("cost/training_min", "cost/peak_memory_mb", "cost/gpu_hours")
+# Shown also where all runs agree: without them a Dice says little.
+_MAIN_PARAMS = ("loss", "budget_minutes", "epochs", "steps")
 _CHART_ORDER = ("val", PICTURES, "test", "final", "train")
 _FOLDED_CHARTS = ("cost", "infer", "audit", "ingest")
 _PIXELS_PER_LETTER = 8
@@ -122,7 +125,10 @@ def _headlines(runs: Iterable[Run]) -> list[str]:
             continue
     # Results before what explains them; within a group, as they were recorded.
     ordered = sorted(names, key=lambda name: (_rank(name, _TABLE_ORDER), -names[name]))
-    return [name for name in ordered if _group(name) not in _NOT_IN_TABLE]
+    costs = [name for name in _COSTS if name in names]
+    results = [n for n in ordered if _group(n) not in _NOT_IN_TABLE and n not in costs]
+    # What a run costs is always among the columns, however many classes there are.
+    return [*results[: _MAX_METRIC_COLUMNS - len(costs)], *costs]
 
 
 def _sections(runs: Iterable[Run]) -> list[str]:
@@ -163,6 +169,6 @@ def _differing_params(runs: Sequence[Run]) -> list[str]:
     trainings = [params for params in knobs if params]
     names = dict.fromkeys(name for params in trainings for name in params)
     values = {name: {params.get(name) for params in trainings} for name in names}
-    differing = [name for name in names if len(values[name]) > 1]
-    # With one run nothing differs yet; its first knobs are better than none.
-    return differing or list(names)
+    main = [name for name in _MAIN_PARAMS if name in names]
+    differing = [name for name in names if len(values[name]) > 1 and name not in main]
+    return [*main, *differing]
