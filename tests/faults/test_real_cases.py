@@ -49,6 +49,12 @@ ONLY_PHANTOMS = {
 TRUE_ERRORS = {"one label for two images": "G01"}
 
 
+# Faults that are a warning there, with the reason.
+WARNS = {
+    "interpolated and rounded": "one structure is wrapped, and such a rim can be anatomy",
+}
+
+
 def _is_real(one: Fault | Harmless) -> bool:
     return one.base in {"small", "cohort"} and one.name not in ONLY_PHANTOMS
 
@@ -63,7 +69,10 @@ def test_fault_is_named_in_a_real_case(fault: Fault, place: Place) -> None:
     data, work = place("hippocampus")
     fault.inject(data)
     found = all_found(run_audit(data, work, fault.settings(data)))
-    assert fault.expected <= found
+    expected = fault.expected
+    if fault.name in WARNS:
+        expected = {(check_id, "warning") for check_id, _ in expected}
+    assert expected <= found
     known = {i for i, _ in fault.expected} | fault.also | {TRUE_ERRORS.get(fault.name, "")}
     assert _errors(found) <= known
 
