@@ -33,7 +33,6 @@ from pipeline.core.workspace import TRACKING_PARENT, Workspace, write_json
 from pipeline.experiment import experiment_schema
 from pipeline.io.discover import DatasetFolder, discover
 from pipeline.runner.around import stage_run
-from pipeline.runner.labels import audit_labels, loud_lines
 from pipeline.runner.request import (
     RUNS_DIR,
     Request,
@@ -157,6 +156,9 @@ def run_score(request: Request, pred: Path | None, ref: Path | None) -> int:
     """Score predictions of any origin against a folder of reference labels."""
     from pipeline.evaluate.inputs import input_from_folders
     from pipeline.evaluate.stage import evaluate
+    from pipeline.evaluate.task import find_task
+    from pipeline.io.discover import list_volumes
+    from pipeline.runner.labels import audit_against, loud_lines
 
     if pred is None or ref is None:
         raise UsageError(
@@ -170,7 +172,13 @@ def run_score(request: Request, pred: Path | None, ref: Path | None) -> int:
     out_dir = request.workspace.evaluate_dir(given.dataset_name)
     with stage_run(request, "evaluate", folder=out_dir, run_name=f"scores-{pred.name}") as tracker:
         # Files of unknown origin: what is wrong with them belongs beside their scores.
-        findings = audit_labels(pred.resolve(), ref, request.experiment.audit)
+        # The classes are found once, for both: without dataset.json that reads every reference.
+        task = find_task(given.references)
+        given = replace(given, task=task)
+        files = list_volumes(given.prediction_dir)
+        findings = audit_against(
+            files, given.prediction_dir, given.references, task, request.experiment.audit
+        )
         write_json(out_dir / "predictions_audit.json", findings)
         for line in loud_lines(findings):
             logger.warning("predictions: %s", line)

@@ -1,6 +1,7 @@
 """The audit of label files without images, alone or before they are scored."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.artifacts import Findings
@@ -28,8 +29,42 @@ def audit_labels(folder: Path, ref: Path | None, config: AuditConfig) -> Finding
     Raises:
         UsageError: If a folder does not exist or holds no label file.
     """
-    files, references, task = _label_files(folder, ref)
-    return audit_label_folder(files, folder, config, task=task, references=references)
+    files = _label_files(folder)
+    if ref is None:
+        return audit_label_folder(files, folder, config)
+    references = input_from_folders(folder, ref.resolve()).references
+    return audit_against(files, folder, references, find_task(references), config)
+
+
+def audit_against(
+    files: Mapping[str, Path],
+    folder: Path,
+    references: Mapping[str, Path],
+    task: Task,
+    config: AuditConfig,
+) -> Findings:
+    """Check label files beside the references they belong to.
+
+    Args:
+        files: Case id to label file.
+        folder: Folder of the files, for their names in findings.
+        references: Case id to reference label.
+        task: Classes of the references.
+        config: Thresholds and waivers.
+
+    Returns:
+        The findings.
+    """
+    pairs = pair_cases(files, references).pairs
+    paired = {p.case_id: p.prediction for p in pairs if p.prediction is not None}
+    others = {i: f for i, f in files.items() if f not in paired.values()}
+    return audit_label_folder(
+        {**others, **paired},
+        folder,
+        config,
+        task=task,
+        references={p.case_id: p.reference for p in pairs},
+    )
 
 
 def loud_lines(findings: Findings) -> list[str]:
@@ -44,9 +79,7 @@ def loud_lines(findings: Findings) -> list[str]:
     ]
 
 
-def _label_files(
-    folder: Path, ref: Path | None
-) -> tuple[dict[str, Path], dict[str, Path], Task | None]:
+def _label_files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise UsageError(
             "there is no such folder", where=str(folder), fix="name the folder of the label files"
@@ -56,10 +89,4 @@ def _label_files(
         raise UsageError(
             "the folder holds no label files", where=str(folder), fix="it needs .nii.gz or .nii"
         )
-    if ref is None:
-        return files, {}, None
-    references = input_from_folders(folder, ref.resolve()).references
-    pairs = pair_cases(files, references).pairs
-    paired = {p.case_id: p.prediction for p in pairs if p.prediction is not None}
-    others = {i: f for i, f in files.items() if f not in paired.values()}
-    return {**others, **paired}, {p.case_id: p.reference for p in pairs}, find_task(references)
+    return files

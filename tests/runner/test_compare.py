@@ -1,7 +1,6 @@
 """`voxline compare` as a person meets it: which scores are taken, what is refused, what remains."""
 
 import json
-import sys
 
 import nibabel as nib
 import numpy as np
@@ -10,29 +9,12 @@ import pytest
 from compare_builders import cases_of, write_table
 from mlflow import MlflowClient
 
-from pipeline.cli import main
 from pipeline.io.discover import list_volumes
 from pipeline.tracking.location import local_uri
 
 BASE = [0.6, 0.65, 0.7, 0.72, 0.75, 0.8, 0.85, 0.9]
 BETTER = [b + 0.02 for b in BASE]
 QUIET = ("--set", "tracking.enabled=false", "--set", "evaluate.n_bootstrap=200")
-
-
-@pytest.fixture
-def voxline(monkeypatch, capsys, tmp_path):
-    """Run a command in a folder of its own; returns exit status, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["voxline", *map(str, args)])
-        with pytest.raises(SystemExit) as raised:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return int(raised.value.code or 0), out, err
-
-    return run
 
 
 def evaluated(folder, name, values, dataset="heldout"):
