@@ -17,6 +17,7 @@ from pipeline.audit.hits import measure_hits, typical_patch
 from pipeline.audit.view import DatasetView
 from pipeline.core.config import dump_yaml
 from pipeline.core.sides import is_lateralized
+from pipeline.core.text import some_of
 from pipeline.core.workspace import Workspace, write_json, write_text
 
 USUAL_FOREGROUND_FRACTION = 1 / 3
@@ -333,5 +334,4 @@ def _validation(facts: DatasetFacts) -> AdviceItem:
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return some_of(names, most)

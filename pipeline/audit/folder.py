@@ -17,6 +17,7 @@ from pipeline.core.errors import FileFormatError
 from pipeline.core.geometry import Geometry, corner_displacement_voxels, orientation_of
 from pipeline.core.parallel import map_cases
 from pipeline.core.task import LabelClass
+from pipeline.core.text import some_of
 from pipeline.core.volume import Volume, to_ras
 from pipeline.io.load import load_volume
 from pipeline.io.pairing import relative_name
@@ -219,7 +220,7 @@ def _repeated(hashes: Mapping[str, list[str]]) -> list[Finding]:
             case_id=ids[0],
             value=len(ids),
             threshold=1,
-            message=f"{len(ids)} files hold the same label: {_listed(ids)}",
+            message=f"{len(ids)} files hold the same label: {some_of(ids, _MAX_NAMED)}",
             fix="find out which case it belongs to; the others need their own",
             evidence={"same_as": ", ".join(ids[1:])},
         )
@@ -240,7 +241,7 @@ def _equal_to_reference(equal: list[str], n_files: int) -> list[Finding]:
             value=len(equal),
             threshold=0,
             message=f"{len(equal)} of {n_files} label files equal their reference voxel for voxel: "
-            f"{_listed(equal)}",
+            f"{some_of(equal, _MAX_NAMED)}",
             fix="give the folder of the predictions; a model hardly ever repeats a label exactly",
             evidence={"same_as": ", ".join(equal[1:])},
         )
@@ -269,13 +270,8 @@ def _without_partner(files: Mapping[str, Path], references: Mapping[str, Path]) 
                 severity="info",
                 value=len(extra),
                 threshold=0,
-                message=f"{len(extra)} files have no reference: {_listed(extra)}",
+                message=f"{len(extra)} files have no reference: {some_of(extra, _MAX_NAMED)}",
                 fix="nothing, if they are not to be scored",
             )
         )
     return findings
-
-
-def _listed(case_ids: list[str]) -> str:
-    more = len(case_ids) - _MAX_NAMED
-    return ", ".join(case_ids[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.compare.inputs import RunScores
 from pipeline.core.errors import DataError
+from pipeline.core.text import some_of
 from pipeline.metrics.scores import CaseScores
 
 MAX_NAMES = 8
@@ -124,7 +125,7 @@ def _shared(
     if not everywhere:
         raise DataError(
             f"these runs share no {what}",
-            where="; ".join(f"{run.label}: {_some(names_of(run))}" for run in runs),
+            where="; ".join(f"{run.label}: {some_of(names_of(run), MAX_NAMES)}" for run in runs),
             fix="compare runs that were scored on the same data set",
         )
     if not is_common_enough and any(names != everywhere for names in sets):
@@ -133,7 +134,12 @@ def _shared(
             f"these runs were not scored on the same {what}",
             where="; ".join(
                 f"{run.label}: {len(names)} {what}, {len(names - everywhere)} of them not in every "
-                f"run" + (f" ({_some(sorted(names - everywhere))})" if names - everywhere else "")
+                f"run"
+                + (
+                    f" ({some_of(sorted(names - everywhere), MAX_NAMES)})"
+                    if names - everywhere
+                    else ""
+                )
                 for run, names in zip(runs, sets, strict=True)
             ),
             fix=f"score all runs on the same data, or add --common to compare on the {n} {what} "
@@ -189,8 +195,3 @@ def _is_same_size(first: tuple[int, float], second: tuple[int, float]) -> bool:
 def _size_text(case: CaseScores, name: str) -> str:
     n_voxels, volume_ml = _reference_size(case, name)
     return f"{n_voxels} voxels ({volume_ml:.4g} ml)"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(names[:MAX_NAMES]) + more

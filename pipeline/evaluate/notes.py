@@ -1,8 +1,9 @@
 """What a reader must know before believing the numbers: the verdict, the cards, the notes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from pipeline.core.geometry import Spacing
+from pipeline.core.text import some_of
 from pipeline.evaluate.cells import format_value
 from pipeline.evaluate.evaluation import Evaluation
 from pipeline.evaluate.per_class import ClassCases
@@ -108,14 +109,16 @@ def _seen_in_training(evaluation: Evaluation) -> str:
         return ""
     return (
         f"The model was trained on {n_seen} of these {evaluation.n_references} cases "
-        f"({_some(evaluation.seen_in_training)}): the scores are better than on new patients."
+        f"({some_of(evaluation.seen_in_training, MAX_NAMES)}): the scores are better than on new "
+        "patients."
     )
 
 
 def _extra_predictions(evaluation: Evaluation) -> str:
     if not evaluation.extra_predictions:
         return ""
-    return f"Predictions without a reference, not scored: {_some(evaluation.extra_predictions)}."
+    named = some_of(evaluation.extra_predictions, MAX_NAMES)
+    return f"Predictions without a reference, not scored: {named}."
 
 
 def _shifted_grids(evaluation: Evaluation) -> str:
@@ -135,7 +138,7 @@ def _few_patients(evaluation: Evaluation) -> str:
     small = [name for name, scores in classes.items() if scores.dice.n and scores.dice.is_small]
     if not small:
         return ""
-    which = "" if len(small) == len(classes) else f" for {_some(small)}"
+    which = "" if len(small) == len(classes) else f" for {some_of(small, MAX_NAMES)}"
     return (
         f"Fewer than {MIN_PATIENTS_FOR_INTERVALS} patients{which}: points only. An interval of so "
         "few would only pretend to know something; look at the single cases."
@@ -150,7 +153,9 @@ def _tiny_surfaces(by_class: ByClass) -> str:
     }
     if not counts:
         return ""
-    listed = _some([f"{name} in {n} {plural(n, 'case')}" for name, n in counts.items()])
+    listed = some_of(
+        [f"{name} in {n} {plural(n, 'case')}" for name, n in counts.items()], MAX_NAMES
+    )
     return (
         f"Surfaces of fewer than {FEW_SURFACE_ELEMENTS} voxels: {listed}. There one or two voxels "
         "decide the 95th percentile; do not rest a claim on its HD95."
@@ -180,8 +185,3 @@ def _fine_tolerances(by_class: ByClass, spacings_mm: Mapping[str, Spacing]) -> l
 
 def _second(pair: tuple[str, float]) -> float:
     return pair[1]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(names[:MAX_NAMES]) + more

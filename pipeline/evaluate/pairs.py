@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.errors import UsageError
+from pipeline.core.text import some_of
 from pipeline.io.pairing import strip_role
 
 _N_SHOWN = 3
@@ -108,5 +109,4 @@ def _some(files: Mapping[str, Path]) -> str:
     if not files:
         return "nothing (the folder holds no volume)"
     names = [files[case_id].name for case_id in sorted(files)]
-    more = f" and {len(names) - _N_SHOWN} more" if len(names) > _N_SHOWN else ""
-    return ", ".join(names[:_N_SHOWN]) + more
+    return some_of(names, _N_SHOWN)

@@ -7,6 +7,7 @@ from pipeline.artifacts import CaseRecord, Finding
 from pipeline.audit.checks.files import finding_of_problem
 from pipeline.audit.config import AuditConfig
 from pipeline.audit.view import DatasetView
+from pipeline.core.text import some_of
 
 _MAX_NAMED_CASES = 5
 _MAX_NAMED_CLASSES = 20
@@ -358,7 +359,4 @@ def _unmeasured(name: str, validated: Sequence[int], minimum: int) -> Finding:
 
 
 def _names(names: Iterable[str], n_shown: int = _MAX_NAMED_CASES) -> str:
-    ids = list(names)
-    listed = ", ".join(ids[:n_shown])
-    more = len(ids) - n_shown
-    return f"{listed} and {more} more" if more > 0 else listed
+    return some_of(list(names), n_shown)

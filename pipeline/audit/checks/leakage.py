@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.artifacts import Finding
 from pipeline.audit.config import AuditConfig
 from pipeline.audit.view import CaseView, DatasetView
+from pipeline.core.text import some_of
 
 _MAX_NAMED = 5
 # Patient, then a visit: up to three digits, a named visit or a date. Offered as a group pattern.
@@ -86,7 +87,7 @@ def _torn(torn: Sequence[str], n_groups: int, dataset: DatasetView) -> Finding:
         value=len(torn),
         threshold=0,
         message=f"{len(torn)} of {n_groups} patients have cases in more than one fold: "
-        f"{_listed(torn)}; they would be trained on and validate",
+        f"{some_of(torn, _MAX_NAMED)}; they would be trained on and validate",
         fix="let the audit make the folds (audit.split: auto), which keeps patients together",
     )
 
@@ -106,7 +107,8 @@ def _unknown_patients(dataset: DatasetView, config: AuditConfig) -> list[Finding
             value=len(families),
             threshold=_MIN_FAMILIES - 1,
             message=f"{len(families)} sets of case ids look like repeated scans of one patient, "
-            f"such as {_listed(first)}; nothing says so, and the folds treat them as strangers",
+            f"such as {some_of(first, _MAX_NAMED)}; nothing says so, and the folds treat them as "
+            "strangers",
             fix=f"if they are, set audit.groups.pattern: '{_VISIT.pattern}'",
         )
     ]
@@ -140,8 +142,3 @@ def _id_families(case_ids: Sequence[str]) -> list[list[str]]:
             families[match.group(1)].append(case_id)
     several = [sorted(ids) for ids in families.values() if len(ids) > 1]
     return [] if any(len(ids) > _MAX_VISITS for ids in several) else sorted(several)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _MAX_NAMED
-    return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")

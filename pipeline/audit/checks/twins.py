@@ -13,6 +13,7 @@ from pipeline.artifacts import Finding
 from pipeline.audit.checks.robust import robust_center
 from pipeline.audit.config import AuditConfig
 from pipeline.audit.view import DatasetView
+from pipeline.core.text import some_of
 
 Pair = tuple[int, int, float]
 
@@ -115,8 +116,7 @@ def _near_duplicate(
 ) -> Finding:
     folds_of = {i: n for n, fold in enumerate(dataset.splits.folds) for i in fold.validation}
     is_leak = len({folds_of[i] for i in case_ids if i in folds_of}) > 1
-    more = len(case_ids) - _MAX_NAMED
-    named = ", ".join(case_ids[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+    named = some_of(case_ids, _MAX_NAMED)
     message = (
         f"{named} hold nearly the same image (rank correlation of the thumbnails "
         f"{correlation:.4f}), as a resampled, rescaled or noisy copy would"
