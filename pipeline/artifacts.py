@@ -12,6 +12,7 @@ from pipeline.core.geometry import Shape3, Spacing
 from pipeline.core.task import Channel as Channel
 from pipeline.core.task import LabelClass as LabelClass
 from pipeline.core.task import Modality as Modality
+from pipeline.core.task import Region as Region
 from pipeline.core.task import Task as Task
 
 Row4 = tuple[float, float, float, float]
@@ -28,11 +29,13 @@ class FileFacts(StrictModel):
 
     file: str = Field(description="path relative to the dataset folder")
     n_bytes: int
-    format: str = Field(description="nifti1, nifti2, ...")
+    format: str = Field(description="nifti1, nifti2, nrrd, metaimage, dicom, ...")
     dtype: str = Field(description="numpy dtype as stored, such as int16")
     shape: tuple[int, ...] = Field(description="as stored, trailing 1s included")
     affine: Matrix4 = Field(description="voxel to RAS+ mm, by the rule of docs/explanation")
-    affine_source: Literal["sform", "qform", "pixdim"]
+    affine_source: Literal["sform", "qform", "pixdim", "direction"] = Field(
+        description="direction: axis directions, spacing and origin, as every format but NIfTI has"
+    )
     pixdim_mm: Spacing
     sform_code: int
     qform_code: int
@@ -42,6 +45,21 @@ class FileFacts(StrictModel):
     scl_inter: float | None
     n_trailing_bytes: int = Field(default=0, description="bytes after the last voxel")
     n_nonfinite: int = Field(default=0, description="NaN and infinite voxels")
+    oblique_degrees: float = Field(
+        default=0.0, description="largest angle between a voxel axis and its anatomical direction"
+    )
+    shear_degrees: float = Field(
+        default=0.0, description="largest deviation of two voxel axes from a right angle"
+    )
+    disagreement_mm: float | None = Field(
+        default=None, description="farthest corner between sform and qform; None unless both there"
+    )
+    notes: tuple[str, ...] = Field(
+        default=(), description="what the reader resolved by rule, in words, such as a gantry tilt"
+    )
+    segments: dict[str, int] = Field(
+        default_factory=dict, description="names the label file itself gives to its values"
+    )
 
 
 class StoredArray(StrictModel):
@@ -84,6 +102,9 @@ class CaseRecord(StrictModel):
     image: StoredArray | None = None
     label: StoredArray | None = None
     problems: tuple[Problem, ...] = ()
+    unannotated: tuple[str, ...] = Field(
+        default=(), description="classes nobody drew in this case: missing there is not background"
+    )
 
 
 class DatasetManifest(Artifact):
@@ -258,6 +279,43 @@ class Plan(Artifact):
     reasons: tuple[str, ...] = Field(description="one line per choice, for the reader")
 
 
+class CleanupRule(StrictModel):
+    """One step applied to predicted label maps, because it helped on validation predictions."""
+
+    class_name: str
+    kind: Literal["keep_largest", "remove_islands", "fill_holes"]
+    min_ml: float | None = Field(
+        default=None, description="remove_islands: components smaller than this become background"
+    )
+    dice_before: float = Field(description="mean Dice of the class on the validation cases")
+    dice_after: float
+    n_cases: int
+
+
+class Range(StrictModel):
+    """Spread of one quantity over the training cases."""
+
+    lowest: float
+    p01: float
+    median: float
+    p99: float
+    highest: float
+
+
+class TrainingRanges(StrictModel):
+    """What the training cases looked like; inference flags cases that look different."""
+
+    n_cases: int
+    spacing_mm: tuple[Range, Range, Range]
+    extent_mm: tuple[Range, Range, Range] = Field(description="field of view along R, A, S")
+    orientations: dict[str, int] = Field(description="orientation of the files to number of cases")
+    intensities: tuple[tuple[Range, ...], ...] = Field(
+        description="per channel: foreground mean, SD, then the 1, 50 and 99 % quantiles"
+    )
+    volumes_ml: dict[str, Range] = Field(description="per class, cases in which it occurs")
+    absent_fraction: dict[str, float] = Field(description="per class, share of cases without it")
+
+
 class ModelInfo(Artifact):
     """What travels with the weights, so that inference cannot disagree with training."""
 
@@ -271,9 +329,25 @@ class ModelInfo(Artifact):
         default=(), description="content hashes; inference says when it meets a training case"
     )
     voxline_version: str
+    cleanup: tuple[CleanupRule, ...] = Field(
+        default=(), description="applied to every prediction, in this order"
+    )
+    training_ranges: TrainingRanges | None = None
+    versions: dict[str, str] = Field(
+        default_factory=dict, description="packages it was trained with"
+    )
 
 
 # --- infer and evaluate ---------------------------------------------------------------------------
+
+
+class QualityFlag(StrictModel):
+    """One way in which a case is unlike the training cases, or its prediction is doubtful."""
+
+    kind: Literal["spacing", "orientation", "intensity", "extent", "volume", "missing", "mirror"]
+    message: str = Field(description="one line a clinician understands, with the numbers")
+    value: float | str
+    expected: str
 
 
 class PredictionRecord(StrictModel):
@@ -288,6 +362,11 @@ class PredictionRecord(StrictModel):
     sources: tuple[SourceStamp, ...] = ()
     message: str = ""
     fix: str = ""
+    content_hash: str = Field(default="", description="xxh3-128 of the image in RAS")
+    volumes_ml: tuple[float, ...] = Field(default=(), description="per foreground class")
+    quality: tuple[QualityFlag, ...] = Field(default=(), description="empty: nothing unusual")
+    computed_on: str = Field(default="", description="cpu, cuda, cuda+cpu or openvino, and why")
+    probabilities_file: str | None = None
 
 
 class Predictions(Artifact):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, MinLen
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, JsonValue
@@ -57,8 +57,10 @@ def models_of(model: type[BaseModel]) -> st.SearchStrategy[Any]:
 
 
 def values_in(field: FieldInfo) -> st.SearchStrategy[Any]:
-    """Values of a field; of its bounds only patterns need a thought."""
+    """Values of a field; of its bounds only patterns and lengths need a thought."""
     bounds = [m for m in field.metadata if not isinstance(m, Ge | Gt)]
+    if len(bounds) == 1 and isinstance(bounds[0], MinLen):
+        return values_of(field.annotation).filter(lambda values: len(values) >= bounds[0].min_length)
     if len(bounds) == 1 and getattr(bounds[0], "pattern", None):
         return st.from_regex(bounds[0].pattern, fullmatch=True)
     assert not bounds, f"teach this test about {bounds}"

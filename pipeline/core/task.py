@@ -30,6 +30,14 @@ class LabelClass(StrictModel):
     source_values: tuple[int, ...] = Field(description="values in the label files")
 
 
+class Region(StrictModel):
+    """A union of classes that a network predicts as one of its outputs; regions may overlap."""
+
+    name: str
+    classes: tuple[str, ...] = Field(min_length=1, description="names of the classes inside it")
+    paints: str = Field(description="class written into the label map where it is predicted")
+
+
 class Task(StrictModel):
     """Channels and classes of a dataset, after everything was found or configured."""
 
@@ -38,6 +46,12 @@ class Task(StrictModel):
     background_values: tuple[int, ...] = Field(
         default=(0,), description="values in the label files that become background"
     )
+    ignore_values: tuple[int, ...] = Field(
+        default=(), description="values of voxels that neither training nor scoring looks at"
+    )
+    regions: tuple[Region, ...] = Field(
+        default=(), description="outputs of the network, painted in this order; empty: one per class"
+    )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -45,9 +59,23 @@ class Task(StrictModel):
         return tuple(c.name for c in self.classes)
 
     @property
+    def ignore_index(self) -> int | None:
+        """Index that voxels to be ignored get; None if the task ignores none."""
+        if not self.ignore_values:
+            return None
+        return 255 if len(self.classes) < 255 else 65535
+
+    @property
+    def n_outputs(self) -> int:
+        """Channels of the network's output: one per region, else background and every class."""
+        return len(self.regions) or len(self.classes) + 1
+
+    @property
     def declared_values(self) -> frozenset[int]:
         """Every value a label file may hold."""
-        return frozenset(self.background_values).union(*(c.source_values for c in self.classes))
+        return frozenset((*self.background_values, *self.ignore_values)).union(
+            *(c.source_values for c in self.classes)
+        )
 
 
 class TaskConfig(StrictModel):
@@ -95,15 +123,18 @@ def map_label_values(label: Shaped[np.ndarray, "..."], task: Task) -> UInt[np.nd
         task: Says which value is which class.
 
     Returns:
-        Class indices, 0 for background; uint8, or uint16 for more than 255 classes.
+        Class indices, 0 for background, `task.ignore_index` for what is to be ignored; uint8, or
+        uint16 where indices do not fit.
 
     Raises:
         DataError: If a voxel holds a value the task does not declare, or no integer.
     """
-    dtype = np.dtype(np.uint8 if len(task.classes) <= 255 else np.uint16)
+    ignore = task.ignore_index
+    dtype = np.dtype(np.uint8 if max(len(task.classes), ignore or 0) <= 255 else np.uint16)
     integers = _as_integers(label)
     pairs = [(value, 0) for value in task.background_values]
     pairs += [(value, c.index) for c in task.classes for value in c.source_values]
+    pairs += [(value, ignore) for value in task.ignore_values if ignore is not None]
     values = np.array([value for value, _ in sorted(pairs)], dtype=np.int64)
     indices = np.array([index for _, index in sorted(pairs)], dtype=dtype)
     if not integers.size:
