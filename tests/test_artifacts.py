@@ -60,7 +60,9 @@ def values_in(field: FieldInfo) -> st.SearchStrategy[Any]:
     """Values of a field; of its bounds only patterns and lengths need a thought."""
     bounds = [m for m in field.metadata if not isinstance(m, Ge | Gt)]
     if len(bounds) == 1 and isinstance(bounds[0], MinLen):
-        return values_of(field.annotation).filter(lambda values: len(values) >= bounds[0].min_length)
+        return values_of(field.annotation).filter(
+            lambda values: len(values) >= bounds[0].min_length
+        )
     if len(bounds) == 1 and getattr(bounds[0], "pattern", None):
         return st.from_regex(bounds[0].pattern, fullmatch=True)
     assert not bounds, f"teach this test about {bounds}"

@@ -50,7 +50,8 @@ class Task(StrictModel):
         default=(), description="values of voxels that neither training nor scoring looks at"
     )
     regions: tuple[Region, ...] = Field(
-        default=(), description="outputs of the network, painted in this order; empty: one per class"
+        default=(),
+        description="outputs of the network, painted in this order; empty: one per class",
     )
 
     @property
