@@ -20,13 +20,14 @@ REF        ?=
 ARGS       ?=
 PORT       ?= 5000
 PEERS      ?=
+TO         ?= bundle
 BENCHES    := resample window audit_case hand_made_pairs coverage
 
 WITH = $(if $(DATA),--data "$(DATA)",--data $(1)) $(if $(CONFIG),--config "$(CONFIG)",$(if $(DATA),,--config configs/demo.yaml)) $(if $(WORK),--work "$(WORK)",$(if $(DATA),,--work runs/demo)) $(ARGS)
 NEED_DATA = $(if $(DATA)$(PRED)$(REF),,$(DEMO)/dataset.json)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup ingest audit train infer evaluate compare ui demo format lint types layers schema test test-slow test-gpu check bench screenshots clean
+.PHONY: help setup ingest audit train infer evaluate compare export ui demo format lint types layers schema test test-slow test-gpu check bench screenshots clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -68,6 +69,9 @@ evaluate: $(STAMP) $(NEED_DATA) ## Predict and score DATA, or score PRED=folder 
 
 compare: $(STAMP) ## Is B better than A on the same cases? A=work-folder B=work-folder (or scores, predictions with REF, run ids)
 	@$(BIN)/voxline compare "$(A)" "$(B)" $(if $(REF),--ref "$(REF)") $(if $(CONFIG),--config "$(CONFIG)") $(if $(WORK),--work "$(WORK)") $(ARGS)
+
+export: $(STAMP) ## Export WORK's model for use elsewhere (TO=bundle, pt2, onnx or mlflow)
+	@$(BIN)/voxline export --to $(TO) $(if $(WORK),--work "$(WORK)") $(ARGS)
 
 ui: $(STAMP) ## Compare runs in the MLflow UI (loopback only; PORT=5000)
 	@$(BIN)/voxline ui --port $(PORT) $(if $(WORK),--work "$(WORK)") $(ARGS)

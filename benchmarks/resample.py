@@ -18,8 +18,9 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
+from pipeline.models.decode import Decoding, Grid, decode_planes
+from pipeline.transforms.body import whole_box
 from pipeline.transforms.resample import resample_image
-from pipeline.transforms.restore import restore_labels
 
 T = TypeVar("T")
 
@@ -56,7 +57,8 @@ def _labels(n_classes: int, before: tuple[int, int, int], after: tuple[int, int,
         ),
         1,
     )
-    own, own_s = _timed(lambda: restore_labels(logits, after), 2)
+    grid = Grid(before, whole_box(before), after)
+    own, own_s = _timed(lambda: decode_planes([(0, logits)], Decoding(logits.shape[0]), grid), 2)
     _report(f"{n_classes} logits {before} to labels {after}, torch interpolate", peer_s, own_s)
     print(f"    equal labels {float((own == peer).mean()):.6%}")
 

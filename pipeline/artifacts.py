@@ -8,69 +8,26 @@ from pydantic import Field, JsonValue
 from pipeline.core.artifact import Artifact as Artifact
 from pipeline.core.artifact import read_artifact as read_artifact
 from pipeline.core.config import StrictModel
+from pipeline.core.file_facts import FileFacts as FileFacts
+from pipeline.core.file_facts import Matrix4 as Matrix4
+from pipeline.core.file_facts import SourceStamp as SourceStamp
+from pipeline.core.file_facts import StoredArray as StoredArray
 from pipeline.core.geometry import Shape3, Spacing
+from pipeline.core.likeness import CleanupRule as CleanupRule
+from pipeline.core.likeness import QualityFlag as QualityFlag
+from pipeline.core.likeness import Range as Range
+from pipeline.core.likeness import TrainingRanges as TrainingRanges
 from pipeline.core.task import Channel as Channel
 from pipeline.core.task import LabelClass as LabelClass
 from pipeline.core.task import Modality as Modality
 from pipeline.core.task import Region as Region
 from pipeline.core.task import Task as Task
 
-Row4 = tuple[float, float, float, float]
-Matrix4 = tuple[Row4, Row4, Row4, Row4]
 Severity = Literal["error", "warning", "info"]
 Verdict = Literal["clean", "warnings", "errors"]
 
 
 # --- ingest ---------------------------------------------------------------------------------------
-
-
-class FileFacts(StrictModel):
-    """What one volume file says about itself, as read from its bytes."""
-
-    file: str = Field(description="path relative to the dataset folder")
-    n_bytes: int
-    format: str = Field(description="nifti1, nifti2, nrrd, metaimage, dicom, ...")
-    dtype: str = Field(description="numpy dtype as stored, such as int16")
-    shape: tuple[int, ...] = Field(description="as stored, trailing 1s included")
-    affine: Matrix4 = Field(description="voxel to RAS+ mm, by the rule of docs/explanation")
-    affine_source: Literal["sform", "qform", "pixdim", "direction"] = Field(
-        description="direction: axis directions, spacing and origin, as every format but NIfTI has"
-    )
-    pixdim_mm: Spacing
-    sform_code: int
-    qform_code: int
-    sform: Matrix4 | None
-    qform: Matrix4 | None
-    scl_slope: float | None = Field(description="None when absent or NaN")
-    scl_inter: float | None
-    n_trailing_bytes: int = Field(default=0, description="bytes after the last voxel")
-    n_nonfinite: int = Field(default=0, description="NaN and infinite voxels")
-    oblique_degrees: float = Field(
-        default=0.0, description="largest angle between a voxel axis and its anatomical direction"
-    )
-    shear_degrees: float = Field(
-        default=0.0, description="largest deviation of two voxel axes from a right angle"
-    )
-    disagreement_mm: float | None = Field(
-        default=None, description="farthest corner between sform and qform; None unless both there"
-    )
-    notes: tuple[str, ...] = Field(
-        default=(), description="what the reader resolved by rule, in words, such as a gantry tilt"
-    )
-    segments: dict[str, int] = Field(
-        default_factory=dict, description="names the label file itself gives to its values"
-    )
-
-
-class StoredArray(StrictModel):
-    """One array of the case store, canonical RAS."""
-
-    file: str = Field(description="path relative to the work folder")
-    dtype: str
-    shape: tuple[int, ...] = Field(description="(channel, i, j, k) or (i, j, k)")
-    affine: Matrix4
-    source_orientation: str = Field(description="orientation of the source file, such as LPS")
-    content_hash: str = Field(description="xxh3-128 of dtype, shape and voxels in RAS order")
 
 
 class Problem(StrictModel):
@@ -81,14 +38,6 @@ class Problem(StrictModel):
     message: str
     fix: str
     severity: Severity = "error"
-
-
-class SourceStamp(StrictModel):
-    """What tells that a source file has not changed since it was ingested."""
-
-    file: str
-    n_bytes: int
-    modified_ns: int
 
 
 class CaseRecord(StrictModel):
@@ -112,8 +61,14 @@ class DatasetManifest(Artifact):
 
     name: str
     root: Path = Field(description="the dataset folder, absolute")
+    source: Path | None = Field(
+        default=None, description="what was named as the dataset, where not the folder: a list"
+    )
     layout: str = Field(description="decathlon, nnunet, two_folders, ...")
     layout_reason: str
+    layout_asked: str = Field(
+        default="auto", description="ingest.layout: ingest without --data asks for it again"
+    )
     task: Task
     cases: tuple[CaseRecord, ...]
     problems: tuple[Problem, ...] = Field(default=(), description="files without a partner")
@@ -202,7 +157,12 @@ class CaseFingerprint(StrictModel):
     spacing_mm: Spacing
     foreground: tuple[ChannelStatistics, ...] = Field(description="one per channel")
     nonzero_fraction: float = Field(description="share of voxels where any channel is not 0")
-    n_class_voxels: tuple[int, ...] = Field(description="per foreground class, task order")
+    n_class_voxels: tuple[int, ...] = Field(
+        description="per foreground class, task order; 0 for those that were not annotated"
+    )
+    unannotated: tuple[str, ...] = Field(
+        default=(), description="classes nobody drew in this case: their 0 is not an absence"
+    )
 
 
 class Fingerprint(Artifact):
@@ -279,43 +239,6 @@ class Plan(Artifact):
     reasons: tuple[str, ...] = Field(description="one line per choice, for the reader")
 
 
-class CleanupRule(StrictModel):
-    """One step applied to predicted label maps, because it helped on validation predictions."""
-
-    class_name: str
-    kind: Literal["keep_largest", "remove_islands", "fill_holes"]
-    min_ml: float | None = Field(
-        default=None, description="remove_islands: components smaller than this become background"
-    )
-    dice_before: float = Field(description="mean Dice of the class on the validation cases")
-    dice_after: float
-    n_cases: int
-
-
-class Range(StrictModel):
-    """Spread of one quantity over the training cases."""
-
-    lowest: float
-    p01: float
-    median: float
-    p99: float
-    highest: float
-
-
-class TrainingRanges(StrictModel):
-    """What the training cases looked like; inference flags cases that look different."""
-
-    n_cases: int
-    spacing_mm: tuple[Range, Range, Range]
-    extent_mm: tuple[Range, Range, Range] = Field(description="field of view along R, A, S")
-    orientations: dict[str, int] = Field(description="orientation of the files to number of cases")
-    intensities: tuple[tuple[Range, ...], ...] = Field(
-        description="per channel: foreground mean, SD, then the 1, 50 and 99 % quantiles"
-    )
-    volumes_ml: dict[str, Range] = Field(description="per class, cases in which it occurs")
-    absent_fraction: dict[str, float] = Field(description="per class, share of cases without it")
-
-
 class ModelInfo(Artifact):
     """What travels with the weights, so that inference cannot disagree with training."""
 
@@ -329,6 +252,10 @@ class ModelInfo(Artifact):
         default=(), description="content hashes; inference says when it meets a training case"
     )
     voxline_version: str
+    n_annotated_cases: dict[str, int] = Field(
+        default_factory=dict,
+        description="class to training cases it was drawn in; classes drawn in all are not named",
+    )
     cleanup: tuple[CleanupRule, ...] = Field(
         default=(), description="applied to every prediction, in this order"
     )
@@ -339,15 +266,6 @@ class ModelInfo(Artifact):
 
 
 # --- infer and evaluate ---------------------------------------------------------------------------
-
-
-class QualityFlag(StrictModel):
-    """One way in which a case is unlike the training cases, or its prediction is doubtful."""
-
-    kind: Literal["spacing", "orientation", "intensity", "extent", "volume", "missing", "mirror"]
-    message: str = Field(description="one line a clinician understands, with the numbers")
-    value: float | str
-    expected: str
 
 
 class PredictionRecord(StrictModel):
@@ -367,6 +285,11 @@ class PredictionRecord(StrictModel):
     quality: tuple[QualityFlag, ...] = Field(default=(), description="empty: nothing unusual")
     computed_on: str = Field(default="", description="cpu, cuda, cuda+cpu or openvino, and why")
     probabilities_file: str | None = None
+    dicom_seg_file: str | None = None
+    grid_hash: str = Field(default="", description="of the place of the voxels in the image file")
+    file_hash: str = Field(default="", description="xxh3-128 of the bytes of the prediction file")
+    model_digest: str = Field(default="", description="model it was made with")
+    settings: str = Field(default="", description="hash of the model and all that decides labels")
 
 
 class Predictions(Artifact):
@@ -377,6 +300,9 @@ class Predictions(Artifact):
     model_digest: str
     overlap: float = Field(description="window overlap they were made with")
     cases: tuple[PredictionRecord, ...]
+    model_files: tuple[str, ...] = Field(default=(), description="all models that were averaged")
+    mirror_axes: tuple[int, ...] = Field(default=(), description="axes mirrored in prediction")
+    cleanup: tuple[CleanupRule, ...] = Field(default=(), description="applied to every prediction")
 
 
 class Interval(StrictModel):
@@ -419,6 +345,9 @@ class ClassSummary(StrictModel):
     n_missed: int = Field(description="in the reference, not predicted at all")
     n_hallucinated: int = Field(description="predicted, not in the reference")
     n_absent: int = Field(description="in neither")
+    n_not_annotated: int = Field(
+        default=0, description="cases in which nobody drew the class; in no other count"
+    )
 
 
 class FailedCase(StrictModel):

@@ -33,7 +33,9 @@ _CLICK_ERRORS: tuple[type[typer.BadParameter], ...] = tuple(
     c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
 )
 
-Data = Annotated[Path | None, typer.Option(help="Dataset folder (NIfTI images and labels).")]
+Data = Annotated[
+    Path | None, typer.Option(help="Dataset folder, or a CSV or JSON list of images and labels.")
+]
 Work = Annotated[
     Path | None, typer.Option(help="Work folder for all results; default runs/<dataset name>.")
 ]
@@ -41,22 +43,58 @@ Config = Annotated[Path | None, typer.Option(help="Experiment YAML, see configs/
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Change one value, such as train.epochs=20.")
 ]
+Backend = Annotated[
+    str | None, typer.Option(help="Where cases are worked on: local, or dask for a cluster.")
+]
+Scheduler = Annotated[
+    str | None, typer.Option(help="Address of the dask scheduler, such as tcp://10.0.0.1:8786.")
+]
+Part = Annotated[
+    str | None,
+    typer.Option(help="Do one share of the cases, such as 2/8; a run without it gathers them."),
+]
+Layout = Annotated[
+    str | None, typer.Option(help="How the dataset folder is laid out, where that is not clear.")
+]
+Models = Annotated[
+    list[Path] | None,
+    typer.Option("--model", help="Model file; several are averaged. Default: WORK's best."),
+]
+Ensemble = Annotated[
+    bool, typer.Option("--ensemble", help="Average the models of all folds of WORK.")
+]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Say more.")]
 
 
 @app.command()
-def ingest(
+def ingest(  # noqa: PLR0913, PLR0917  # one option per argument
     data: Data = None,
     work: Work = None,
     config: Config = None,
     overrides: Overrides = None,
+    layout: Layout = None,
+    part: Part = None,
+    backend: Backend = None,
+    scheduler: Scheduler = None,
     *,
+    pseudonymize: Annotated[
+        bool, typer.Option("--pseudonymize", help="Replace case ids; the names stay in one file.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Only check what was stored, hash by hash.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Read a dataset folder into the case store."""
-    request = _request(data, work, config, overrides, verbose=verbose)
-    _exit(lambda commands: commands.run_ingest(request))
+    extra = _settings(
+        ("ingest.layout", layout), ("parallel.part", part), *_cluster(backend, scheduler)
+    )
+    extra += ["ingest.pseudonymize=true"] if pseudonymize else []
+    request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
+    from pipeline.runner.ingests import run_ingest
+
+    raise typer.Exit(run_ingest(request, verify=verify))
 
 
 @app.command()
@@ -68,6 +106,7 @@ def audit(  # noqa: PLR0913, PLR0917  # one option per argument
     work: Work = None,
     config: Config = None,
     overrides: Overrides = None,
+    layout: Layout = None,
     ref: Annotated[
         Path | None, typer.Option(help="Reference labels to hold the label files against.")
     ] = None,
@@ -77,11 +116,14 @@ def audit(  # noqa: PLR0913, PLR0917  # one option per argument
     fix_unsafe: Annotated[
         list[str] | None, typer.Option(help="Check whose unsafe repair may run, such as G01.")
     ] = None,
+    backend: Backend = None,
+    scheduler: Scheduler = None,
     *,
     verbose: Verbose = False,
 ) -> None:
     """Check the labels; exit status 0 clean, 1 warnings, 2 errors."""
-    request = _request(data, work, config, overrides, verbose=verbose)
+    extra = _settings(("ingest.layout", layout), *_cluster(backend, scheduler))
+    request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
     if fix is None and labels is None:
         _exit(lambda commands: commands.run_audit(request))
     from pipeline.runner import audits
@@ -93,11 +135,12 @@ def audit(  # noqa: PLR0913, PLR0917  # one option per argument
 
 
 @app.command()
-def train(  # noqa: PLR0913  # one option per argument
+def train(  # noqa: PLR0913, PLR0917  # one option per argument
     data: Data = None,
     work: Work = None,
     config: Config = None,
     overrides: Overrides = None,
+    layout: Layout = None,
     fold: Annotated[str | None, typer.Option(help="Validation fold 0..4, or all.")] = None,
     device: Device = None,
     *,
@@ -107,26 +150,36 @@ def train(  # noqa: PLR0913  # one option per argument
     verbose: Verbose = False,
 ) -> None:
     """Train a model; with --data, ingest and audit run first where needed."""
-    extra = _settings(("train.fold", fold), ("train.device", device))
+    extra = _settings(("ingest.layout", layout), ("train.fold", fold), ("train.device", device))
     request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
     _exit(lambda commands: commands.run_train(request, preflight_only=preflight_only))
 
 
 @app.command()
-def infer(  # noqa: PLR0913  # one option per argument
+def infer(  # noqa: PLR0913, PLR0917  # one option per argument
     data: Data = None,
     work: Work = None,
     config: Config = None,
     overrides: Overrides = None,
-    model: Annotated[Path | None, typer.Option(help="Model file; default: WORK's best.")] = None,
+    layout: Layout = None,
+    model: Models = None,
     device: Device = None,
+    part: Part = None,
+    backend: Backend = None,
+    scheduler: Scheduler = None,
     *,
+    ensemble: Ensemble = False,
+    save_probabilities: Annotated[
+        bool, typer.Option("--save-probabilities", help="Also keep the probability of every class.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Predict label maps for a folder of images."""
-    extra = _settings(("infer.device", device))
+    extra = _settings(("ingest.layout", layout), ("infer.device", device), ("parallel.part", part))
+    extra += [*_settings(*_cluster(backend, scheduler)), *_ensemble(chosen=ensemble)]
+    extra += ["infer.save_probabilities=true"] if save_probabilities else []
     request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
-    _exit(lambda commands: commands.run_infer(request, model))
+    _exit(lambda commands: commands.run_infer(request, model or []))
 
 
 @app.command()
@@ -135,19 +188,24 @@ def evaluate(  # noqa: PLR0913, PLR0917  # one option per argument
     work: Work = None,
     config: Config = None,
     overrides: Overrides = None,
-    model: Annotated[Path | None, typer.Option(help="Model file; default: WORK's best.")] = None,
+    layout: Layout = None,
+    model: Models = None,
     pred: Annotated[Path | None, typer.Option(help="Folder of predictions to score.")] = None,
     ref: Annotated[Path | None, typer.Option(help="Folder of reference labels.")] = None,
     device: Device = None,
+    backend: Backend = None,
+    scheduler: Scheduler = None,
     *,
+    ensemble: Ensemble = False,
     verbose: Verbose = False,
 ) -> None:
     """Predict and score a labelled folder, or score given predictions (--pred, --ref)."""
-    extra = _settings(("infer.device", device))
+    extra = _settings(("ingest.layout", layout), ("infer.device", device))
+    extra += [*_settings(*_cluster(backend, scheduler)), *_ensemble(chosen=ensemble)]
     request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
     if pred is not None or ref is not None:
         _exit(lambda commands: commands.run_score(request, pred, ref))
-    _exit(lambda commands: commands.run_evaluate(request, model))
+    _exit(lambda commands: commands.run_evaluate(request, model or []))
 
 
 @app.command()
@@ -231,6 +289,24 @@ def register(
 
 
 @app.command()
+def export(
+    to: Annotated[str, typer.Option("--to", help="bundle (MONAI), pt2 (torch), onnx or mlflow.")],
+    work: Work = None,
+    model: Annotated[Path | None, typer.Option(help="Model file; default: WORK's best.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="New folder; default: export/ beside the model.")
+    ] = None,
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+) -> None:
+    """Write a model for other tools; prints the folder."""
+    request = _request(None, work, None, None, verbose=False)
+    from pipeline.runner.export import run_export
+
+    raise typer.Exit(run_export(request, model, to, out, force=force))
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of experiment files."""
     _exit(lambda commands: commands.print_schema())
@@ -239,6 +315,14 @@ def schema() -> None:
 def _settings(*pairs: tuple[str, str | None]) -> list[str]:
     # Quoted, so that YAML keeps "0" and "all" as the text the models expect.
     return [f'{key}="{value}"' for key, value in pairs if value is not None]
+
+
+def _cluster(backend: str | None, scheduler: str | None) -> list[tuple[str, str | None]]:
+    return [("parallel.backend", backend), ("parallel.scheduler", scheduler)]
+
+
+def _ensemble(*, chosen: bool) -> list[str]:
+    return ["infer.ensemble=true"] if chosen else []
 
 
 def _configure(*, verbose: bool) -> None:

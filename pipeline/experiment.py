@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pipeline.audit.config import AuditConfig
 from pipeline.core.config import StrictModel, load_config
+from pipeline.core.parallel_config import ParallelConfig
 from pipeline.core.task import TaskConfig
 from pipeline.evaluate.config import EvaluateConfig
 from pipeline.infer.config import InferConfig
@@ -26,6 +27,9 @@ class Experiment(StrictModel):
     infer: InferConfig = Field(default_factory=InferConfig, description="predicting")
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="scoring")
     tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="MLflow")
+    parallel: ParallelConfig = Field(
+        default_factory=ParallelConfig, description="where the work on single cases runs"
+    )
 
 
 def load_experiment(file: Path | None, overrides: Sequence[str] = ()) -> Experiment:

@@ -7,7 +7,8 @@ from pathlib import Path
 from pipeline.compare.agreement import Agreed, agree
 from pipeline.compare.inputs import RunScores, ScoreTable
 from pipeline.metrics.overlap import OverlapScores, Score, Status
-from pipeline.metrics.scores import CaseScores, write_scores_csv
+from pipeline.metrics.score_table import write_scores_csv
+from pipeline.metrics.scores import CaseScores
 from pipeline.metrics.surface import SurfaceScores
 
 N_REFERENCE = 1000

@@ -1,5 +1,6 @@
 """Work folders as ingest and audit leave them, for tests of later stages."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from phantoms import write_dataset
@@ -14,20 +15,32 @@ from pipeline.ingest.stage import ingest
 from pipeline.train.config import TrainConfig
 
 
-def audited(folder: Path, n_cases: int = 6, **dataset: object) -> Workspace:
+def audited(
+    folder: Path,
+    n_cases: int = 6,
+    *,
+    task: Mapping[str, object] | None = None,
+    change: Callable[[Path], None] | None = None,
+    **dataset: object,
+) -> Workspace:
     """Write a phantom dataset, ingest and audit it.
 
     Args:
         folder: Gets data/ and work/.
         n_cases: Number of cases.
+        task: Section `task` of the configuration.
+        change: Called with the dataset folder before it is ingested.
         dataset: Passed on to `phantoms.write_dataset`.
 
     Returns:
         The work folder, ready for training.
     """
     data = write_dataset(folder / "data", n_cases, 0, **dataset)  # type: ignore[arg-type]
+    if change is not None:
+        change(data)
     workspace = Workspace(folder / "work")
-    ingest(IngestConfig(), TaskConfig(), data, workspace, NullTracker())
+    config = TaskConfig.model_validate(task or {}, strict=False)
+    ingest(IngestConfig(), config, data, workspace, NullTracker())
     audit(AuditConfig(max_pictures=0), workspace, NullTracker())
     return workspace
 

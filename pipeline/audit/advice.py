@@ -176,6 +176,10 @@ def _weights(
         headline = "no class weights: rare classes are oversampled already (T03)"
         why = "Weights on top of that would make the network see them everywhere."
         return AdviceItem(check_id="T02", headline=headline, reason=f"{numbers} {why}")
+    if facts.has_regions:
+        headline = "no class weights: each region is learned for itself"
+        why = "Dice and the sampling of patches by class make up for that."
+        return AdviceItem(check_id="T02", headline=headline, reason=f"{numbers} {why}")
     if ratio <= config.advice.balanced_ratio or kind not in _TERMS_WITH_CE:
         headline = "no class weights"
         why = "Dice and the sampling of patches by class make up for that."
@@ -258,8 +262,8 @@ def _empties(facts: DatasetFacts) -> AdviceItem:
         headline="keep Dice over the whole batch and a term per voxel",
         reason=f"{worst} is missing in {absent[worst]:.0%} of the cases. Dice per patch is then a "
         "constant without gradient; over the batch the other patches still teach the class. If "
-        "the structure is there but was not drawn, complete the labels or leave these cases out: "
-        "the network learns to leave out what the labels leave out.",
+        "the structure is there but was not drawn, declare these cases in task.unannotated: "
+        "else the network learns to leave out what the labels leave out.",
         settings={"train.loss.batch_dice": True},
     )
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
-from pipeline.artifacts import QUANTILE_LEVELS, CaseFingerprint
+from pipeline.artifacts import QUANTILE_LEVELS, CaseFingerprint, Task
 from pipeline.audit.hits import PatchHits
 from pipeline.audit.limits.advice import AdviceLimits
-from pipeline.audit.view import DatasetView
+from pipeline.audit.view import CaseRow, DatasetView
 from pipeline.core.geometry import Spacing
 
 
@@ -19,8 +19,8 @@ class DatasetFacts:
 
     Args:
         names: Foreground classes.
-        shares: Voxels of each class over all voxels, pooled over cases.
-        presence: Share of the cases that show each class.
+        shares: Voxels of each class over all voxels, pooled over the cases that annotate it.
+        presence: Share of the cases that show each class, of those that annotate it.
         mean_n_present: Classes that a case shows on average.
         spacing_mm: Target spacing by the rule of the plan.
         fine_spacing_mm: 10th percentile of the spacings along each axis, where finer.
@@ -31,6 +31,7 @@ class DatasetFacts:
         fewest_validation: Class that the fewest validation cases of fold 0 show, how many, of how
             many; None without folds.
         hits: Patch-hit probabilities per patch size.
+        has_regions: Whether the network predicts regions instead of classes.
     """
 
     names: tuple[str, ...]
@@ -45,6 +46,7 @@ class DatasetFacts:
     channels: tuple[tuple[str, str, float, float], ...]
     fewest_validation: tuple[str, int, int] | None
     hits: tuple[PatchHits, ...] = ()
+    has_regions: bool = False
 
     def with_hits(self, hits: tuple[PatchHits, ...]) -> "DatasetFacts":
         """The same dataset with its hit probabilities."""
@@ -141,7 +143,8 @@ def describe_dataset(dataset: DatasetView, limits: AdviceLimits) -> DatasetFacts
     if not rows or not task.classes or not any(sum(row.n_class_voxels) for row in rows):
         return None
     counts = np.array([row.n_class_voxels for row in rows], dtype=float)
-    n_voxels = float(sum(np.prod(row.shape) for row in rows))
+    is_annotated = np.array([[n not in row.unannotated for n in task.class_names] for row in rows])
+    n_voxels = np.array([_n_counted(row, task) for row in dataset.rows if row.fingerprint])
     spacings = np.array([row.spacing_mm for row in rows])
     target, is_anisotropic = _target_spacing(rows, limits.anisotropy_ratio)
     scale = spacings.prod(axis=1) / np.prod(target)
@@ -149,8 +152,8 @@ def describe_dataset(dataset: DatasetView, limits: AdviceLimits) -> DatasetFacts
     fine = np.minimum(np.percentile(spacings, 10, axis=0), target)
     return DatasetFacts(
         names=task.class_names,
-        shares=tuple(float(s) for s in counts.sum(axis=0) / n_voxels),
-        presence=tuple(float(p) for p in (counts > 0).mean(axis=0)),
+        shares=_pooled(counts.sum(axis=0), n_voxels @ is_annotated),
+        presence=_pooled((counts > 0).sum(axis=0), is_annotated.sum(axis=0)),
         mean_n_present=float((counts > 0).sum(axis=1).mean()),
         spacing_mm=_triple(target),
         fine_spacing_mm=_triple(fine),
@@ -159,7 +162,22 @@ def describe_dataset(dataset: DatasetView, limits: AdviceLimits) -> DatasetFacts
         class_voxels=_class_voxels(counts * scale[:, None]),
         channels=_channels(dataset, rows),
         fewest_validation=_fewest_validation(dataset, rows),
+        has_regions=bool(task.regions),
     )
+
+
+def _n_counted(row: CaseRow, task: Task) -> float:
+    """Voxels that are not to be ignored."""
+    if task.ignore_values or row.fingerprint is None:
+        return float(row.n_voxels)
+    return float(np.prod(row.fingerprint.shape))
+
+
+def _pooled(
+    parts: Real[np.ndarray, " class"], whole: Real[np.ndarray, " class"]
+) -> tuple[float, ...]:
+    """Shares; 0 for a class that no case annotates."""
+    return tuple(float(p / w) if w else 0.0 for p, w in zip(parts, whole, strict=True))
 
 
 def _triple(values: Float[np.ndarray, "3"]) -> tuple[float, float, float]:

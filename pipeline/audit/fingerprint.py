@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Real
 
 from pipeline.artifacts import QUANTILE_LEVELS, CaseFingerprint, ChannelStatistics
-from pipeline.audit.view import CaseView, foreground_values, mask_of_values
+from pipeline.audit.view import CaseView, count_classes, foreground_values, mask_of_values
 from pipeline.core.errors import GeometryError
 from pipeline.core.geometry import spacing_of
 
@@ -27,9 +27,9 @@ def fingerprint_case(view: CaseView) -> CaseFingerprint:
     Raises:
         GeometryError: If image or label is missing or their shapes differ.
     """
-    image, label, values = view.image, view.label, view.values
-    stored = view.record.image
-    if image is None or label is None or values is None or stored is None or not view.is_aligned:
+    image, label, stored = view.image, view.label, view.record.image
+    is_counted = view.values is not None
+    if image is None or label is None or not is_counted or stored is None or not view.is_aligned:
         raise GeometryError(
             "image and label do not share one grid",
             where=f"case {view.case_id}",
@@ -44,7 +44,8 @@ def fingerprint_case(view: CaseView) -> CaseFingerprint:
         spacing_mm=spacing_of(np.array(stored.affine, dtype=np.float64)),
         foreground=tuple(channel_statistics(channel[is_inside]) for channel in image),
         nonzero_fraction=float(np.mean((image != 0).any(axis=0))),
-        n_class_voxels=tuple(values.count_of(c.source_values) for c in view.task.classes),
+        n_class_voxels=count_classes(view),
+        unannotated=view.record.unannotated,
     )
 
 

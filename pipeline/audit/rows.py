@@ -12,7 +12,8 @@ from pipeline.audit.checks.types import CaseCheck
 from pipeline.audit.config import AuditConfig
 from pipeline.audit.fingerprint import fingerprint_case
 from pipeline.audit.measure.case import measure_case
-from pipeline.audit.view import CaseRow, CaseView, count_label_values
+from pipeline.audit.measures import CaseMeasures, ClassMeasures
+from pipeline.audit.view import CaseRow, CaseView, LabelValues, count_classes, count_label_values
 from pipeline.core.workspace import write_json
 from pipeline.io.store import open_array
 
@@ -45,7 +46,7 @@ CASE_CHECKS: tuple[CaseCheck, ...] = (
 )
 
 # Raise this when a check changes its result, so that old rows are not used again.
-ROW_VERSION = 4
+ROW_VERSION = 5
 # A label with more distinct values is no label; the row need not list them.
 _MAX_ROW_VALUES = 1_000
 # Checks after which a case cannot be put into a network at all.
@@ -135,7 +136,7 @@ def make_row(view: CaseView, config: AuditConfig) -> CaseRow:
     Returns:
         Findings, and the fingerprint if the case can be used.
     """
-    view = replace(view, measures=measure_case(view, config))
+    view = replace(view, measures=_of_drawn_classes(measure_case(view, config), view))
     findings = tuple(finding for check in CASE_CHECKS for finding in check(view, config))
     values = view.values
     is_counted = values is not None and values.values.size <= _MAX_ROW_VALUES
@@ -144,16 +145,41 @@ def make_row(view: CaseView, config: AuditConfig) -> CaseRow:
         case_id=view.case_id,
         findings=findings,
         fingerprint=fingerprint_case(view) if is_usable else None,
-        n_voxels=int(values.counts.sum()) if values is not None and is_counted else 0,
-        n_class_voxels=tuple(
-            values.count_of(c.source_values) if values is not None and is_counted else 0
-            for c in view.task.classes
-        ),
+        n_voxels=_n_counted(values, view.task) if values is not None and is_counted else 0,
+        n_class_voxels=count_classes(view) if is_counted else (0,) * len(view.task.classes),
+        unannotated=view.record.unannotated,
         label_values=tuple(int(v) for v in values.values)
         if values is not None and is_counted
         else (),
         measures=view.measures,
     )
+
+
+def _n_counted(values: LabelValues, task: Task) -> int:
+    return int(values.counts.sum()) - values.count_of(task.ignore_values)
+
+
+def _of_drawn_classes(measures: CaseMeasures, view: CaseView) -> CaseMeasures:
+    """Without classes that were not drawn as a whole: their shape is not that of the structure.
+
+    These are the ones that nobody annotated in this case, and scribbles, most of whose surface
+    touches voxels to be ignored.
+    """
+    unannotated = {c.index for c in view.task.classes if c.name in view.record.unannotated}
+    if not unannotated and not view.task.ignore_values:
+        return measures
+    drawn = tuple(
+        one
+        for one in measures.classes
+        if one.class_index not in unannotated
+        and not (view.task.ignore_values and _is_scribble(one))
+    )
+    return measures.model_copy(update={"classes": drawn})
+
+
+def _is_scribble(measures: ClassMeasures) -> bool:
+    n_open = sum(c.n_faces for c in measures.contacts if c.class_index < 0)
+    return 2 * n_open > sum(c.n_faces for c in measures.contacts)
 
 
 def is_usable_case(view: CaseView, findings: tuple[Finding, ...]) -> bool:

@@ -103,7 +103,9 @@ def _choose(
         return False, f"{len(ids)} cases are of {n_patients} patients, who must not cross folds"
     name, n_absent = _patchiest_class(ids, volumes_ml)
     if n_absent > _MAX_UNIFORM_ABSENCE * len(ids):
-        return False, f"class '{name}' is absent in {n_absent} of {len(ids)} cases"
+        is_declared = any(_annotation_of(name) in volumes_ml.get(i, {}) for i in ids)
+        how = "absent or not annotated" if is_declared else "absent"
+        return False, f"class '{name}' is {how} in {n_absent} of {len(ids)} cases"
     return True, "no two cases share a patient and every class is in nearly every case (as nnU-Net)"
 
 
@@ -118,13 +120,24 @@ def _patchiest_class(ids: Sequence[str], volumes_ml: Volumes) -> tuple[str, int]
 
 
 def _volumes_ml(fingerprint: Fingerprint, task: Task) -> dict[str, dict[str, float]]:
-    return {
+    volumes_ml = {
         case.case_id: {
             name: n_voxels * float(np.prod(case.spacing_mm)) / _MM3_PER_ML
             for name, n_voxels in zip(task.class_names, case.n_class_voxels, strict=True)
         }
         for case in fingerprint.cases
     }
+    # Annotation is balanced like a class of its own: a fold must be able to learn and to score.
+    for name in sorted({name for case in fingerprint.cases for name in case.unannotated}):
+        for case in fingerprint.cases:
+            is_annotated = name not in case.unannotated
+            volumes_ml[case.case_id][_annotation_of(name)] = float(is_annotated)
+    return volumes_ml
+
+
+def _annotation_of(class_name: str) -> str:
+    """Name under which it is balanced whether a class was annotated."""
+    return f"annotation of {class_name}"
 
 
 def _members(ids: Sequence[str], groups: Mapping[str, str]) -> dict[str, list[str]]:

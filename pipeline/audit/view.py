@@ -110,8 +110,15 @@ class CaseRow(StrictModel):
     case_id: str
     findings: tuple[Finding, ...]
     fingerprint: CaseFingerprint | None = Field(description="None if the case cannot be used")
-    n_voxels: int = Field(description="voxels of the label; 0 if it cannot be interpreted")
-    n_class_voxels: tuple[int, ...] = Field(description="per foreground class, task order")
+    n_voxels: int = Field(
+        description="voxels of the label without those to be ignored; 0 if it cannot be interpreted"
+    )
+    n_class_voxels: tuple[int, ...] = Field(
+        description="per foreground class, task order; 0 for those that were not annotated"
+    )
+    unannotated: tuple[str, ...] = Field(
+        default=(), description="classes nobody drew in this case: their 0 is not an absence"
+    )
     label_values: tuple[int, ...] = Field(description="distinct values as in the file")
     measures: CaseMeasures = Field(default_factory=CaseMeasures)
 
@@ -182,6 +189,24 @@ def mask_of_values(label: LabelArray, values: tuple[int, ...]) -> Bool[np.ndarra
     return np.isin(integers, values)
 
 
+def count_classes(view: CaseView) -> tuple[int, ...]:
+    """Voxels of every class, 0 for classes that were not annotated or without a label.
+
+    Args:
+        view: The case.
+
+    Returns:
+        One number per foreground class, task order.
+    """
+    values = view.values
+    return tuple(
+        0
+        if values is None or c.name in view.record.unannotated
+        else values.count_of(c.source_values)
+        for c in view.task.classes
+    )
+
+
 def foreground_values(task: Task) -> tuple[int, ...]:
     """Every value in the label files that belongs to a class."""
     return tuple(value for c in task.classes for value in c.source_values)
@@ -193,7 +218,7 @@ def spatial_shape(stored: StoredArray) -> tuple[int, ...]:
 
 
 def index_map(view: CaseView) -> Int16[np.ndarray, "i j k"] | None:
-    """Class index per voxel: 0 background, -1 a value that no class declares.
+    """Class index per voxel: 0 background, -1 a value that no class declares or to be ignored.
 
     Args:
         view: The case.

@@ -182,7 +182,9 @@ def _refuse_other_references(
 
 
 def _reference_size(case: CaseScores, name: str) -> tuple[int, float]:
-    """Size of a structure in voxels and ml."""
+    """Size of a structure in voxels and ml; -1 where it was taken for not annotated."""
+    if name in case.not_annotated:
+        return (-1, -1.0)
     # A case that was not predicted has rows for the classes of its reference only.
     scores = case.of_class(name)
     return (0, 0.0) if scores is None else (scores.n_reference, scores.reference_ml)
@@ -194,4 +196,6 @@ def _is_same_size(first: tuple[int, float], second: tuple[int, float]) -> bool:
 
 def _size_text(case: CaseScores, name: str) -> str:
     n_voxels, volume_ml = _reference_size(case, name)
+    if n_voxels < 0:
+        return "not annotated"
     return f"{n_voxels} voxels ({volume_ml:.4g} ml)"

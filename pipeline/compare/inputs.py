@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.core.errors import MissingInputError, UsageError
-from pipeline.metrics.scores import CaseScores, read_scores_csv
+from pipeline.metrics.score_table import read_scores_csv
+from pipeline.metrics.scores import CaseScores
 
 Kind = Literal["evaluate", "validation", "table"]
 

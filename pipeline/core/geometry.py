@@ -7,6 +7,7 @@ After ingest ``i j k`` run to R, A and S.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -81,6 +82,59 @@ def check_affine(affine: NDArray[np.floating]) -> None:
 _FIX_AFFINE = "export the file again from its source; the header does not say where voxels are"
 
 
+def lps_to_ras(affine_lps: Affine) -> Affine:
+    """Turn an affine that counts mm to L, P and S into one that counts to R, A and S.
+
+    ITK, DICOM, NRRD and MetaImage count to LPS. This is the only place where the sign changes.
+
+    Args:
+        affine_lps: Voxel index to world mm, LPS+.
+
+    Returns:
+        Voxel index to world mm, RAS+.
+    """
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine_lps
+
+
+def affine_from_directions(
+    spacing_mm: Spacing,
+    origin_lps_mm: tuple[float, float, float],
+    direction_lps: Float[np.ndarray, "3 3"],
+) -> Affine:
+    """Build an affine from the spacing, origin and directions that ITK and DICOM speak of.
+
+    Args:
+        spacing_mm: Distance of neighbouring voxel centers along i, j, k.
+        origin_lps_mm: Center of voxel (0, 0, 0), mm to L, P, S.
+        direction_lps: Column `a` is the direction that voxel axis `a` runs to, in LPS; columns of
+            unit length, not necessarily at right angles.
+
+    Returns:
+        Voxel index to world mm, RAS+.
+    """
+    affine_lps = np.eye(4)
+    affine_lps[:3, :3] = direction_lps * np.array(spacing_mm)
+    affine_lps[:3, 3] = origin_lps_mm
+    return lps_to_ras(affine_lps)
+
+
+def oblique_degrees(affine: Affine) -> float:
+    """Largest angle between a voxel axis and the patient axis nearest to it, in degrees."""
+    directions = np.abs(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))
+    along, across = directions.max(axis=0), np.sort(directions, axis=0)[:2]
+    # The arc tangent keeps small angles exact, where the arc cosine of almost 1 would round.
+    angles = np.arctan2(np.linalg.norm(across, axis=0), along)
+    return float(np.degrees(angles.max()))
+
+
+def shear_degrees(affine: Affine) -> float:
+    """Largest deviation of two voxel axes from a right angle, in degrees."""
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    cosines = directions.T @ directions
+    largest = float(np.abs(cosines[np.triu_indices(3, 1)]).max())
+    return float(np.degrees(np.arcsin(min(largest, 1.0))))
+
+
 def orientation_of(affine: Affine) -> str:
     """Nearest anatomical direction of each voxel axis, such as "RAS" or "LPS"."""
     to_ras = reorientation_to_ras(affine)
@@ -102,6 +156,13 @@ def reorientation_to_ras(affine: Affine) -> Reorientation:
     Returns:
         The reorientation; apply it with `reorient_array` and `reorient_geometry`.
     """
+    # A case asks for the same affine four times, and the cases of a scanner share theirs.
+    return _reorientation_to_ras(np.asarray(affine, dtype=np.float64).tobytes())
+
+
+@lru_cache(maxsize=1024)
+def _reorientation_to_ras(affine_bytes: bytes) -> Reorientation:
+    affine = np.frombuffer(affine_bytes).reshape(4, 4)
     check_affine(affine)
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     # The polar factor is the pure rotation closest to the directions: it keeps the choice stable
@@ -177,13 +238,22 @@ def corner_displacement_voxels(geometry: Geometry, other: Geometry) -> float:
     Raises:
         GeometryError: If the shapes differ.
     """
+    return corner_distance_mm(geometry, other) / min(geometry.spacing_mm)
+
+
+def corner_distance_mm(geometry: Geometry, other: Geometry) -> float:
+    """Largest distance of matching grid corners, in mm; see `corner_displacement_voxels`.
+
+    Raises:
+        GeometryError: If the shapes differ.
+    """
     if geometry.shape != other.shape:
         raise GeometryError(f"shapes differ: {geometry.shape} and {other.shape}")
     last = np.array(geometry.shape) - 1
     corners = np.array(np.meshgrid(*[[0, n] for n in last], indexing="ij")).reshape(3, 8)
     homogeneous = np.vstack([corners, np.ones(8)])
     difference_mm = ((geometry.affine - other.affine) @ homogeneous)[:3]
-    return float(np.linalg.norm(difference_mm, axis=0).max() / min(geometry.spacing_mm))
+    return float(np.linalg.norm(difference_mm, axis=0).max())
 
 
 def resized_geometry(geometry: Geometry, shape: Shape3) -> Geometry:

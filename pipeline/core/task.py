@@ -1,5 +1,6 @@
 """What is to be segmented in which channels: as configured, and as found."""
 
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,8 @@ from pipeline.core.config import StrictModel
 from pipeline.core.errors import DataError
 
 Modality = Literal["ct", "mr", "pet", "other"]
+# What a class is made of: values in the label files, or names that the dataset gives to values.
+ClassSource = int | str | tuple[int | str, ...]
 
 # A look-up table up to this many entries beats a binary search per voxel; label ids are small.
 _MAX_TABLE_SIZE = 1 << 16
@@ -79,6 +82,34 @@ class Task(StrictModel):
         )
 
 
+class RegionConfig(StrictModel):
+    """One entry of `task.regions`."""
+
+    classes: tuple[str, ...] = Field(min_length=1, description="names of the classes inside it")
+    paints: str | None = Field(
+        default=None,
+        description="class written where the region is predicted; else the one that no later "
+        "region holds",
+    )
+
+
+class UnannotatedConfig(StrictModel):
+    """Section `task.unannotated`: in which cases nobody drew a class, so that it may be there."""
+
+    absent: tuple[str, ...] | Literal["all"] = Field(
+        default=(),
+        description="classes that were not annotated in every case whose label lacks them; all: "
+        "every class",
+    )
+    cases: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="class name to the ids of cases it was not annotated in"
+    )
+    csv: Path | None = Field(
+        default=None,
+        description="table with the columns case_id and class, one row per class not annotated",
+    )
+
+
 class TaskConfig(StrictModel):
     """Section `task`: corrects or narrows what ingest finds. Everything may stay empty."""
 
@@ -89,27 +120,41 @@ class TaskConfig(StrictModel):
     modality: tuple[Modality, ...] | None = Field(
         default=None, description="one of ct, mr, pet, other per channel; else from dataset.json"
     )
-    classes: dict[str, int | tuple[int, ...]] | None = Field(
+    classes: dict[str, ClassSource] | None = Field(
         default=None,
-        description="class name to its value or values in the label files; else from dataset.json, "
-        "else one class per value found",
+        description="class name to its value or values in the label files, or to names that the "
+        "dataset itself gives (dataset.json, segments, mask files); else from the dataset, else "
+        "one class per value found",
     )
     background: tuple[int, ...] | None = Field(
         default=None,
         description="label values that become background; else 0 and every value that "
         "dataset.json declares and `classes` does not select",
     )
+    ignore: tuple[int, ...] | None = Field(
+        default=None,
+        description="label values of voxels that neither training nor scoring looks at; else "
+        "the 'ignore' label of dataset.json",
+    )
+    regions: dict[str, tuple[str, ...] | RegionConfig] | None = Field(
+        default=None,
+        description="outputs of the network that may overlap: name to the classes inside, larger "
+        "regions first; else from dataset.json; {} for one output per class",
+    )
+    unannotated: UnannotatedConfig = Field(
+        default=UnannotatedConfig(), description="cases in which nobody drew a class"
+    )
 
     @field_validator("classes")
     @classmethod
     def _check_classes(
-        cls, classes: dict[str, int | tuple[int, ...]] | None
-    ) -> dict[str, int | tuple[int, ...]] | None:
-        seen: dict[int, str] = {}
+        cls, classes: dict[str, ClassSource] | None
+    ) -> dict[str, ClassSource] | None:
+        seen: dict[int | str, str] = {}
         for name, values in (classes or {}).items():
-            for value in (values,) if isinstance(values, int) else values:
+            for value in values if isinstance(values, tuple) else (values,):
                 if value in seen:
-                    raise ValueError(f"value {value} belongs to '{seen[value]}' and to '{name}'")
+                    raise ValueError(f"{value!r} belongs to '{seen[value]}' and to '{name}'")
                 if value == 0:
                     raise ValueError(f"value 0 is background and cannot be class '{name}'")
                 seen[value] = name

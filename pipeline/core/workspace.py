@@ -1,7 +1,7 @@
 """Where things lie in a work folder, and how files get there without ever being half-written."""
 
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,22 +85,32 @@ def atomic_write(file: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     Yields:
         A binary stream.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".part")
-    temporary = Path(name)
+    descriptor, temporary = _new_part(file)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             yield stream
             stream.flush()
             if durable:
                 os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; results are for sharing
-        temporary.replace(file)
+        os.replace(temporary, file)  # noqa: PTH105  # a Path for each small file takes its time
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _new_part(file: Path) -> tuple[int, str]:
+    """Open a new file beside the final one, with the permissions that every new file gets.
+
+    Not by `tempfile.mkstemp`: its files are private, and asking for the usual permissions changes
+    them for the whole process for a moment, in which other threads write files too.
+    """
+    temporary = f"{file.parent}/.{file.name}.{uuid.uuid4().hex[:12]}.part"
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    try:
+        return os.open(temporary, flags, 0o666), temporary
+    except FileNotFoundError:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(temporary, flags, 0o666), temporary
 
 
 def write_text(file: Path, text: str, *, durable: bool = True) -> None:

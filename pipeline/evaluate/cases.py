@@ -22,7 +22,7 @@ from pipeline.metrics.scores import CaseScores, case_scores_from_json, case_scor
 PARALLEL_FROM_BYTES = 200_000_000
 
 # Raise this when a score changes its meaning, so that kept ones are not used again.
-SCORE_VERSION = 2
+SCORE_VERSION = 3
 _SETTINGS_OF_A_CASE = {
     *("surfaces", "tolerances_mm", "multi", "min_lesion_mm3", "lesion_dilation_voxels"),
     *("regions", "max_corner_displacement_voxels"),
@@ -104,7 +104,7 @@ class ScoreWork:
         # What decides about averages and pages is not in the scores of a case.
         settings = self.config.model_dump_json(include=_SETTINGS_OF_A_CASE)
         digest = xxhash.xxh3_128(
-            f"{SCORE_VERSION} {settings} {self.task.model_dump_json()}".encode()
+            f"{SCORE_VERSION} {settings} {self.task.model_dump_json()} {pair.unannotated}".encode()
         )
         for file in (pair.reference, pair.prediction, self._probabilities_file(pair)):
             if file is not None and file.is_file():
@@ -122,7 +122,13 @@ class ScoreWork:
         measures = measures_of(self.config)
         _, reference = load_volume(pair.reference, root=pair.reference.parent, role="label")
         if pair.prediction is None:
-            return score_unpredicted(reference, self.task, case_id=pair.case_id, measures=measures)
+            return score_unpredicted(
+                reference,
+                self.task,
+                case_id=pair.case_id,
+                measures=measures,
+                unannotated=pair.unannotated,
+            )
         _, prediction = load_volume(pair.prediction, root=pair.prediction.parent, role="label")
         probabilities = None
         file = self._probabilities_file(pair)
@@ -136,6 +142,7 @@ class ScoreWork:
             max_displacement_voxels=self.config.max_corner_displacement_voxels,
             measures=measures,
             probabilities=probabilities,
+            unannotated=pair.unannotated,
         )
 
 

@@ -13,7 +13,7 @@ from pipeline.metrics.values import METRICS, Metric, MetricName
 COLUMNS = (
     *("class_name", "kind", "metric", "unit", "policy", "mean", "median", "ci95_low", "ci95_high"),
     *("t95_low", "t95_high", "n", "n_undefined", "n_patients"),
-    *("n_missed", "n_hallucinated", "n_absent"),
+    *("n_missed", "n_hallucinated", "n_absent", "n_not_annotated"),
 )
 # Means the summary does not hold; they stand without an interval.
 _ADDED: tuple[MetricName, ...] = ("absolute_volume_error_ml", "assd_penalized_mm", *LESION_METRICS)
@@ -65,5 +65,6 @@ def _numbers(interval: Interval, unit: str) -> list[float | int | None]:
     return [interval.mean, interval.median, *ci95, *t95, *counts]
 
 
-def _counts(scores: ClassSummary) -> tuple[int, int, int]:
-    return scores.n_missed, scores.n_hallucinated, scores.n_absent
+def _counts(scores: ClassSummary) -> tuple[int, int, int, int]:
+    failures = (scores.n_missed, scores.n_hallucinated)
+    return *failures, scores.n_absent, scores.n_not_annotated

@@ -62,6 +62,8 @@ def overlap_table(evaluation: Evaluation, by_class: ByClass) -> PageTable:
         column("Recall", "mean over cases where the reference has something"),
         column("Worst case (Dice)", is_number=False),
     )
+    open_column = column("Not annotated", "cases in which nobody drew the class; in no number")
+    has_open = any(scores.n_not_annotated for scores in evaluation.summary.classes.values())
     rows: list[Sequence[Cell]] = []
     for name, scores in evaluation.summary.classes.items():
         n = scores.dice.n
@@ -75,9 +77,10 @@ def overlap_table(evaluation: Evaluation, by_class: ByClass) -> PageTable:
                 mean_cell(_bare(scores.precision), n_beside=n),
                 mean_cell(_bare(scores.recall), n_beside=n),
                 _worst(evaluation, by_class[name]),
+                *([scores.n_not_annotated] if has_open else []),
             ]
         )
-    return PageTable(columns, tuple(rows))
+    return PageTable((*columns, open_column) if has_open else columns, tuple(rows))
 
 
 def surface_table(evaluation: Evaluation, by_class: ByClass) -> PageTable | None:
@@ -231,7 +234,8 @@ def plain_mean(evaluation: Evaluation, name: str, metric: MetricName) -> Interva
         name: A class or region.
         metric: Which number.
     """
-    found = [metric_value(case, name, metric, evaluation.policy) for case in evaluation.cases]
+    cases = [case for case in evaluation.cases if name not in case.not_annotated]
+    found = [metric_value(case, name, metric, evaluation.policy) for case in cases]
     values = [value for value in found if value is not None]
     return Interval(
         mean=_mean(values),

@@ -23,6 +23,7 @@ class Evaluation:
         seen_in_training: Scored cases the model was trained on.
         subgroups: The same averages within groups of cases.
         n_patients: Patients behind the cases; None if every case counts as one.
+        ignored_values: Values of the reference whose voxels were not scored.
     """
 
     dataset_name: str
@@ -34,6 +35,7 @@ class Evaluation:
     seen_in_training: tuple[str, ...] = ()
     subgroups: tuple[Subgroup, ...] = ()
     n_patients: int | None = None
+    ignored_values: tuple[int, ...] = ()
 
     @property
     def region_names(self) -> tuple[str, ...]:

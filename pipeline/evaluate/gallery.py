@@ -12,10 +12,12 @@ from pipeline.core.errors import GeometryError, VoxlineError
 from pipeline.core.geometry import Shape3, Spacing, corner_displacement_voxels
 from pipeline.core.task import Task
 from pipeline.core.volume import Volume, to_ras
+from pipeline.evaluate.annotation import EVERYTHING_DRAWN
 from pipeline.evaluate.config import EvaluateConfig
 from pipeline.evaluate.pairs import CasePair
 from pipeline.evaluate.score import class_indices, on_common_grid
 from pipeline.io.load import load_volume
+from pipeline.metrics.overlap import without_ignored
 from pipeline.reporting.pictures import as_small_data_uri, class_color, overlay_figure
 from pipeline.reporting.viewer import Overlay, ViewerCase, viewer_case
 
@@ -155,8 +157,15 @@ def _open(
         stored_reference,
         max_displacement_voxels=config.max_corner_displacement_voxels,
     )
-    reference_ras = to_ras(_indices(reference, reference, task, "reference"))
-    prediction_ras = to_ras(_indices(prediction, reference, task, "prediction"))
+    predicted, referred = without_ignored(
+        prediction=class_indices(prediction, task, role="prediction"),
+        reference=class_indices(reference, task, role="reference"),
+        ignore_index=task.ignore_index,
+    )
+    predicted = _without_unannotated(predicted, referred, pair, task)
+    # Placed on one grid: the two match to a fraction of a voxel.
+    reference_ras = to_ras(Volume(referred, reference.affine))
+    prediction_ras = to_ras(Volume(predicted, reference.affine))
     _, stored_image = load_volume(image_file, root=image_file.parent, role="image")
     image_ras = to_ras(Volume(stored_image.array[0], stored_image.affine))
     _check_same_grid(image_ras, reference_ras, config)
@@ -202,9 +211,18 @@ def _volume(scene: _Scene, task: Task) -> ViewerCase:
     )
 
 
-def _indices(volume: Volume, grid: Volume, task: Task, role: str) -> Volume:
-    """Class indices of a map, placed on the grid of another (they match to a fraction)."""
-    return Volume(class_indices(volume, task, role=role), grid.affine)
+def _without_unannotated(
+    prediction: IndexMap, reference: IndexMap, pair: CasePair, task: Task
+) -> IndexMap:
+    """A class that nobody drew is no error where the reference shows nothing else."""
+    if pair.unannotated == EVERYTHING_DRAWN:
+        return prediction
+    shown = set(np.unique(reference).tolist())
+    present = {c.name for c in task.classes if c.index in shown}
+    unknown = pair.unannotated.among(task.class_names, present=present)
+    indices = [c.index for c in task.classes if c.name in unknown]
+    is_open = np.isin(prediction, indices) & (reference == 0)
+    return np.where(is_open, np.zeros((), prediction.dtype), prediction)
 
 
 def _check_same_grid(image: Volume, reference: Volume, config: EvaluateConfig) -> None:

@@ -25,6 +25,8 @@ class EvaluationInput:
         task: Says which value is which class; None finds out from the references.
         images: Case id to image file, for pictures; may be empty.
         seen_in_training: Cases the model was trained on; reports warn of them.
+        unannotated: Case id to the classes that nobody drew in it.
+        absent_is_unannotated: Classes that nobody drew in every case whose reference lacks them.
     """
 
     dataset_name: str
@@ -33,6 +35,8 @@ class EvaluationInput:
     task: Task | None = None
     images: Mapping[str, Path] = field(default_factory=dict)
     seen_in_training: tuple[str, ...] = ()
+    unannotated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    absent_is_unannotated: tuple[str, ...] = ()
 
 
 def input_from_folders(prediction_dir: Path, reference_dir: Path) -> EvaluationInput:

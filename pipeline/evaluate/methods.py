@@ -4,7 +4,7 @@ from importlib import metadata
 
 from pipeline.evaluate.class_tables import tolerance_text
 from pipeline.evaluate.evaluation import Evaluation
-from pipeline.evaluate.notes import plural
+from pipeline.evaluate.notes import annotation_notes, plural
 from pipeline.evaluate.per_class import ClassCases
 from pipeline.metrics.bootstrap import MAX_PATIENTS_FOR_T
 from pipeline.metrics.calibration import N_BINS
@@ -107,6 +107,7 @@ def methods_text(evaluation: Evaluation, by_class: dict[str, ClassCases]) -> str
         *_lesion_sentences(evaluation),
         *_calibration_sentences(evaluation),
         *_region_sentences(evaluation),
+        *annotation_notes(evaluation),
         f"Classes that are empty in one or both maps followed the policy "
         f"'{evaluation.config.policy}': {evaluation.policy.description}",
         *_failure_sentences(evaluation),

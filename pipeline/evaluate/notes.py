@@ -91,6 +91,7 @@ def notes(
         _seen_in_training(evaluation),
         _extra_predictions(evaluation),
         _shifted_grids(evaluation),
+        *annotation_notes(evaluation),
         _few_patients(evaluation),
         _tiny_surfaces(by_class),
         *_fine_tolerances(by_class, spacings_mm),
@@ -131,6 +132,41 @@ def _shifted_grids(evaluation: Evaluation) -> str:
         f"off that of the reference by more than {NOTABLE_OFFSET_VOXELS} voxels, at most by "
         f"{largest.grid_offset_voxels:.3g} ({largest.case_id}); they were scored as they are."
     )
+
+
+def annotation_notes(evaluation: Evaluation) -> list[str]:
+    """What the references leave open, and was therefore not scored.
+
+    Args:
+        evaluation: The result.
+
+    Returns:
+        Sentences on classes that nobody drew and on voxels to be ignored; none if there are none.
+    """
+    found = (_not_annotated(evaluation), _ignored_voxels(evaluation))
+    return [note for note in found if note]
+
+
+def _not_annotated(evaluation: Evaluation) -> str:
+    counts = {
+        name: scores.n_not_annotated
+        for name, scores in evaluation.summary.classes.items()
+        if scores.n_not_annotated
+    }
+    if not counts:
+        return ""
+    listed = [f"{name} in {n} {plural(n, 'case')}" for name, n in counts.items()]
+    return (
+        f"Not annotated, as configured: {some_of(listed, MAX_NAMES)}. There nothing was scored: "
+        "these cases are neither right nor wrong, and in no mean and no count of the class."
+    )
+
+
+def _ignored_voxels(evaluation: Evaluation) -> str:
+    if not evaluation.ignored_values:
+        return ""
+    values = ", ".join(map(str, evaluation.ignored_values))
+    return f"Voxels that the reference marks to be ignored (value {values}) were not scored."
 
 
 def _few_patients(evaluation: Evaluation) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.core.errors import UsageError
 from pipeline.core.text import some_of
+from pipeline.evaluate.annotation import EVERYTHING_DRAWN, Unannotated
 from pipeline.io.pairing import strip_role
 
 _N_SHOWN = 3
@@ -19,11 +20,13 @@ class CasePair:
         case_id: Id of the reference.
         prediction: The prediction; None if there is none.
         reference: The label file.
+        unannotated: What nobody drew in it.
     """
 
     case_id: str
     prediction: Path | None
     reference: Path
+    unannotated: Unannotated = EVERYTHING_DRAWN
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,30 @@
 """Scoring one prediction against its reference: same place, same classes, then the numbers."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Shaped, UInt
+from jaxtyping import Bool, Integer, Shaped, UInt
 
 from pipeline.core.errors import DataError, GeometryError
 from pipeline.core.geometry import corner_displacement_voxels
 from pipeline.core.task import Task, map_label_values
 from pipeline.core.volume import Volume, to_ras
+from pipeline.evaluate.annotation import EVERYTHING_DRAWN, Unannotated
 from pipeline.metrics.calibration import calibration_bins
 from pipeline.metrics.measure import Measures, with_measures
-from pipeline.metrics.overlap import confusion_matrix, mistaken_classes, overlap_scores
-from pipeline.metrics.scores import MM3_PER_ML, CaseScores, score_missing_prediction
+from pipeline.metrics.overlap import (
+    confusion_matrix,
+    mistaken_classes,
+    overlap_scores,
+    without_ignored,
+)
+from pipeline.metrics.scores import (
+    MM3_PER_ML,
+    CaseScores,
+    score_missing_prediction,
+    without_unannotated,
+)
 
 # Header rounding moves corners by less; more than this is worth a line in the report.
 NOTABLE_OFFSET_VOXELS = 0.01
@@ -21,7 +33,7 @@ _INTEGER_TOLERANCE = 1e-3
 OVERLAP_ONLY = Measures(has_surfaces=False)
 
 
-def score_case(  # noqa: PLR0913  # the last three have defaults
+def score_case(  # noqa: PLR0913  # the last four have defaults
     prediction: Volume,
     reference: Volume,
     task: Task,
@@ -30,8 +42,11 @@ def score_case(  # noqa: PLR0913  # the last three have defaults
     max_displacement_voxels: float = 0.5,
     measures: Measures = OVERLAP_ONLY,
     probabilities: Volume | None = None,
+    unannotated: Unannotated = EVERYTHING_DRAWN,
 ) -> CaseScores:
     """Compare a prediction with its reference, both as read from their files.
+
+    Voxels that the task ignores are left out of every number, and so are classes that nobody drew.
 
     Args:
         prediction: Label values as in the files of the data set, shape (i, j, k), any orientation.
@@ -41,9 +56,10 @@ def score_case(  # noqa: PLR0913  # the last three have defaults
         max_displacement_voxels: Largest accepted distance of matching grid corners.
         measures: What to measure beyond overlap.
         probabilities: Shape (class, i, j, k), background first, on the grid of the prediction.
+        unannotated: Classes that nobody drew in the reference.
 
     Returns:
-        Scores of every class; volumes in ml by the reference's affine.
+        Scores of every annotated class; volumes in ml by the reference's affine.
 
     Raises:
         GeometryError: If the two do not lie on the same grid.
@@ -53,19 +69,27 @@ def score_case(  # noqa: PLR0913  # the last three have defaults
     prediction, reference, offset_voxels = on_common_grid(
         prediction, reference, max_displacement_voxels=max_displacement_voxels
     )
-    predicted = class_indices(prediction, task, role="prediction")
-    referred = class_indices(reference, task, role="reference")
+    predicted, referred = without_ignored(
+        prediction=class_indices(prediction, task, role="prediction"),
+        reference=class_indices(reference, task, role="reference"),
+        ignore_index=task.ignore_index,
+    )
     confusion = confusion_matrix(
         prediction=predicted, reference=referred, n_classes=len(task.classes)
     )
+    overlaps = overlap_scores(confusion, task.class_names, voxel_ml=voxel_ml(reference))
     case = CaseScores(
         case_id,
-        overlap_scores(confusion, task.class_names, voxel_ml=voxel_ml(reference)),
+        overlaps,
         grid_offset_voxels=offset_voxels,
         mistaken=mistaken_classes(confusion, task.class_names),
     )
+    present = {s.class_name for s in overlaps if s.n_reference}
+    case = without_unannotated(case, unannotated.among(task.class_names, present=present))
     if probabilities is not None:
-        error = _calibration_error(stored, probabilities, prediction, predicted, referred)
+        values = _turned_like(prediction, stored, probabilities, predicted)
+        matters = _foreground(predicted, referred, task, case.not_annotated)
+        error = _calibration_error(values, matters, predicted, referred)
         case = replace(case, calibration_error=error)
     return with_measures(
         case,
@@ -78,7 +102,12 @@ def score_case(  # noqa: PLR0913  # the last three have defaults
 
 
 def score_unpredicted(
-    reference: Volume, task: Task, *, case_id: str, measures: Measures = OVERLAP_ONLY
+    reference: Volume,
+    task: Task,
+    *,
+    case_id: str,
+    measures: Measures = OVERLAP_ONLY,
+    unannotated: Unannotated = EVERYTHING_DRAWN,
 ) -> CaseScores:
     """Score a case without a prediction: every class of its reference is missed.
 
@@ -87,6 +116,7 @@ def score_unpredicted(
         task: Says which value is which class.
         case_id: The case.
         measures: What to measure beyond overlap.
+        unannotated: Classes that nobody drew in the reference.
 
     Returns:
         Scores of the classes the reference holds.
@@ -95,9 +125,14 @@ def score_unpredicted(
         DataError: If the reference holds values the task does not declare.
     """
     referred = class_indices(reference, task, role="reference")
+    _, referred = without_ignored(
+        prediction=referred, reference=referred, ignore_index=task.ignore_index
+    )
     case = score_missing_prediction(
         case_id, reference=referred, class_names=task.class_names, voxel_ml=voxel_ml(reference)
     )
+    present = {s.class_name for s in case.classes}
+    case = without_unannotated(case, unannotated.among(task.class_names, present=present))
     return with_measures(
         case,
         prediction=None,
@@ -108,21 +143,19 @@ def score_unpredicted(
     )
 
 
-def _calibration_error(
+def _turned_like(
+    prediction: Volume,
     stored: Volume,
     probabilities: Volume,
-    prediction: Volume,
-    predicted: UInt[np.ndarray, "i j k"],
-    referred: UInt[np.ndarray, "i j k"],
-) -> float | None:
-    """Error of the probability of the predicted class, where a map has any foreground."""
+    predicted: Integer[np.ndarray, "i j k"],
+) -> Shaped[np.ndarray, "class i j k"]:
+    """Probabilities with the axes of the prediction, which may have been turned to RAS."""
     if probabilities.shape != stored.shape:
         raise GeometryError(
             f"the probabilities have {_times(probabilities)} voxels, the prediction "
             f"{_times(stored)}",
             fix="save the probabilities on the grid of the prediction",
         )
-    # Turned to RAS like the maps were, if they were.
     is_turned = prediction is not stored
     values = (to_ras(probabilities) if is_turned else probabilities).array
     if values.shape[0] <= int(predicted.max(initial=0)):
@@ -130,7 +163,30 @@ def _calibration_error(
             f"the probabilities have {values.shape[0]} classes, the prediction more",
             fix="save one volume per class, background first",
         )
+    return values
+
+
+def _foreground(
+    predicted: Integer[np.ndarray, "i j k"],
+    referred: Integer[np.ndarray, "i j k"],
+    task: Task,
+    not_annotated: Sequence[str],
+) -> Bool[np.ndarray, "i j k"]:
+    """Where a map has any foreground that the reference can judge."""
     matters = (predicted > 0) | (referred > 0)
+    if not_annotated:
+        unknown = [c.index for c in task.classes if c.name in not_annotated]
+        matters &= ~np.isin(predicted, unknown) & ~np.isin(referred, unknown)
+    return matters
+
+
+def _calibration_error(
+    values: Shaped[np.ndarray, "class i j k"],
+    matters: Bool[np.ndarray, "i j k"],
+    predicted: Integer[np.ndarray, "i j k"],
+    referred: Integer[np.ndarray, "i j k"],
+) -> float | None:
+    """Error of the probability of the predicted class."""
     chosen = np.take_along_axis(
         values[:, matters], predicted[matters].astype(np.int64)[np.newaxis], axis=0
     )[0]

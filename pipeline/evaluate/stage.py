@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from pipeline.core.errors import ConfigError, did_you_mean
 from pipeline.core.task import Task
 from pipeline.core.tracker import Tracker
 from pipeline.core.workspace import write_json, write_text
+from pipeline.evaluate.annotation import Unannotated
 from pipeline.evaluate.attributes import CaseAttributes, read_attributes
 from pipeline.evaluate.cases import ScoredCases, score_pairs
 from pipeline.evaluate.class_csv import classes_csv
@@ -22,6 +24,7 @@ from pipeline.evaluate.inputs import EvaluationInput as EvaluationInput
 from pipeline.evaluate.inputs import input_from_folders as input_from_folders
 from pipeline.evaluate.latex import latex_table
 from pipeline.evaluate.methods import methods_text
+from pipeline.evaluate.notes import annotation_notes
 from pipeline.evaluate.pairs import Pairing, pair_cases
 from pipeline.evaluate.per_class import sort_by_class
 from pipeline.evaluate.ranking import case_dice, worst_first
@@ -32,7 +35,8 @@ from pipeline.evaluate.task import find_task
 from pipeline.io.discover import list_volumes
 from pipeline.metrics.aggregate import summarize
 from pipeline.metrics.policy import policy_named
-from pipeline.metrics.scores import write_scores_csv
+from pipeline.metrics.regions import unions_of
+from pipeline.metrics.score_table import write_scores_csv
 from pipeline.metrics.subgroups import summarize_subgroups
 from pipeline.metrics.values import metric_value
 
@@ -61,8 +65,11 @@ def evaluate(
     Raises:
         VoxlineError: If nothing can be paired, or the classes cannot be found.
     """
-    pairing = pair_cases(list_volumes(source.prediction_dir), source.references)
+    pairing = _with_annotations(
+        pair_cases(list_volumes(source.prediction_dir), source.references), source
+    )
     task = source.task or find_task(source.references)
+    config = with_task_regions(config, task)
     check_names(config, task)
     scored = score_pairs(pairing.pairs, task, config, out_dir / "cases")
     attributes = read_attributes(config.attributes, frozenset(source.references))
@@ -84,6 +91,7 @@ def evaluate(
             groups=attributes.patients,
         ),
         n_patients=len(set(attributes.patients.values())) or None,
+        ignored_values=task.ignore_values,
     )
     _write(evaluation, scored, pairing, source, task, out_dir)
     _show(evaluation)
@@ -94,12 +102,48 @@ def evaluate(
     return evaluation.summary
 
 
+def _with_annotations(pairing: Pairing, source: EvaluationInput) -> Pairing:
+    """The same pairs, each knowing which of its classes nobody drew."""
+    if not source.unannotated and not source.absent_is_unannotated:
+        return pairing
+    pairs = tuple(
+        replace(
+            pair,
+            unannotated=Unannotated(
+                source.unannotated.get(pair.case_id, ()), source.absent_is_unannotated
+            ),
+        )
+        for pair in pairing.pairs
+    )
+    return replace(pairing, pairs=pairs)
+
+
+def with_task_regions(config: EvaluateConfig, task: Task) -> EvaluateConfig:
+    """Score the regions a network was trained on beside the classes, without being asked.
+
+    Args:
+        config: How to score; regions named there win.
+        task: Classes and regions.
+
+    Returns:
+        The configuration with the regions that unite several classes.
+    """
+    return config.model_copy(update={"regions": {**unions_of(task), **config.regions}})
+
+
 def check_names(config: EvaluateConfig, task: Task) -> None:
-    """Make sure that every class the configuration names exists.
+    """Make sure that every class the configuration names exists, and can be scored as asked.
 
     Raises:
-        ConfigError: If one does not, or a region has the name of a class.
+        ConfigError: If one does not, a region has the name of a class, or probabilities are given
+            for a task of regions.
     """
+    if task.regions and config.probabilities is not None:
+        raise ConfigError(
+            "calibration is of classes, and this task has one probability per region",
+            where="evaluate.probabilities",
+            fix="set evaluate.probabilities to null",
+        )
     known = {*task.class_names, *config.regions}
     named = [("tolerances_mm", name, known) for name in config.tolerances_mm]
     named += [("multi", name, set(task.class_names)) for name in config.multi]
@@ -175,6 +219,8 @@ def _show(evaluation: Evaluation) -> None:
 
 
 def _warn(evaluation: Evaluation) -> None:
+    for note in annotation_notes(evaluation):
+        _log.info("%s", note)
     for failed in evaluation.summary.failed_cases:
         _log.error("case %s: %s (fix: %s)", failed.case_id, failed.message, failed.fix)
     if evaluation.seen_in_training:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.core.errors import DataError, VoxlineError
 from pipeline.core.task import LabelClass, Task
-from pipeline.io.description import read_description
+from pipeline.io.description import Description, read_description
 from pipeline.io.load import load_volume
 
 # Atlases reach a few hundred structures; thousands of values are intensities.
@@ -33,15 +33,26 @@ def find_task(references: Mapping[str, Path]) -> Task:
         DataError: If `dataset.json` is broken, the references hold no structure at all, or so many
             values that they cannot be labels.
     """
-    values = _described_values(references) or _found_values(references)
-    classes = [
+    described = _description(references)
+    values = described.class_values if described is not None else None
+    if described is None or values is None:
+        return Task(channels=(), classes=_classes(_found_values(references)))
+    return Task(
+        channels=(),
+        classes=_classes(values),
+        ignore_values=described.ignore_values,
+        regions=described.regions,
+    )
+
+
+def _classes(values: Mapping[str, tuple[int, ...]]) -> tuple[LabelClass, ...]:
+    return tuple(
         LabelClass(name=name, index=index, source_values=numbers)
         for index, (name, numbers) in enumerate(values.items(), start=1)
-    ]
-    return Task(channels=(), classes=tuple(classes))
+    )
 
 
-def _described_values(references: Mapping[str, Path]) -> dict[str, tuple[int, ...]] | None:
+def _description(references: Mapping[str, Path]) -> Description | None:
     folder = next(iter(references.values())).resolve().parent
     for place in (folder, folder.parent):
         description = read_description(place)
@@ -49,7 +60,7 @@ def _described_values(references: Mapping[str, Path]) -> dict[str, tuple[int, ..
             _log.warning("%s: %s", place / problem.file, problem.message)
         if description.class_values:
             _log.info("class names come from %s", place / "dataset.json")
-            return description.class_values
+            return description
     return None
 
 

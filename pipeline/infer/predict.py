@@ -1,19 +1,24 @@
-"""Predict one image: the function to call from other programs."""
+"""Predict one image: the functions to call from other programs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Integer, UInt
+from jaxtyping import Float32, Integer, UInt
 
-from pipeline.artifacts import Task
+from pipeline.artifacts import ModelInfo, Task
 from pipeline.core.errors import DataError
 from pipeline.core.geometry import Geometry
 from pipeline.core.volume import Volume, to_ras
 from pipeline.models import checkpoint
 from pipeline.models.checkpoint import Model
-from pipeline.models.segment import segment_prepared, window_settings
-from pipeline.transforms.preprocess import preprocess_image
+from pipeline.models.ensemble import ensemble_predictor
+from pipeline.models.memory import MemoryEstimate, choose_path, estimate_memory, free_memory
+from pipeline.models.predictor import DEFAULT_OPTIONS, PredictionOptions, Predictor
+from pipeline.models.segment import segment_prepared
+from pipeline.transforms.clean import clean_labels
+from pipeline.transforms.preprocess import prepared_shape, preprocess_image
 from pipeline.transforms.restore import to_native
 
 
@@ -34,54 +39,107 @@ def load_model(file: Path | str, *, device: str = "cpu") -> Model:
 
 
 def predict_case(
-    model: Model, image: Volume, *, overlap: float = 0.5, window_batch: int | None = None
+    model: Model | Sequence[Model],
+    image: Volume,
+    *,
+    options: PredictionOptions = DEFAULT_OPTIONS,
+    is_cleaned: bool = True,
 ) -> Volume:
     """Segment one image; the result lies on exactly the grid of the input.
 
+    May be called from several threads at a time; each call takes the memory of one case.
+
     Args:
-        model: From `load_model`.
-        image: Shape (channel, i, j, k) in any orientation, intensities as in the training files.
-        overlap: Window overlap, 0 to below 1.
-        window_batch: Windows per forward pass; None takes the training batch.
+        model: From `load_model`; several are averaged.
+        image: Array (channel, i, j, k) in any orientation with its affine (voxel index to world mm,
+            RAS+); intensities as in the training files.
+        options: Window overlap, mirroring, backend, and so on.
+        is_cleaned: Apply the clean-up that training chose.
 
     Returns:
         Label map (i, j, k) with the label values of the training files, smallest fitting dtype.
 
     Raises:
-        DataError: If the number of channels is not the model's, or voxels are not finite.
+        DataError: If the number of channels is not the model's, voxels are not finite, or the case
+            does not fit into memory.
+        CheckpointError: If several models cannot be averaged.
     """
-    label = predict_ras(model, to_ras(image), overlap=overlap, window_batch=window_batch)
-    return on_native_grid(label, image.geometry, model.info.task)
+    models = [model] if isinstance(model, Model) else list(model)
+    predictor, info = ensemble_predictor(models, options), shared_info(models)
+    ras = to_ras(image)
+    prepared = prepare_image(predictor, ras)
+    label = segment_prepared(predictor, prepared, ras.shape).labels
+    if is_cleaned:
+        label = clean_labels(label, info.cleanup, info.task, ras.geometry.spacing_mm)
+    return on_native_grid(Volume(label, ras.affine), image.geometry, info.task)
 
 
-def predict_ras(model: Model, image: Volume, *, overlap: float, window_batch: int | None) -> Volume:
-    """Segment an image whose axes run to R, A, S; the result holds class indices.
+def shared_info(models: Sequence[Model]) -> ModelInfo:
+    """What is known about one model, or about several that are averaged.
 
     Args:
-        model: From `load_model`.
-        image: Shape (channel, i, j, k), RAS.
-        overlap: Window overlap, 0 to below 1.
-        window_batch: Windows per forward pass; None takes the training batch.
+        models: One or more that agree.
 
     Returns:
-        Class index per voxel of the image, RAS.
+        The first model's description. With several, the clean-up is what all of them chose (islands
+        as small as the most careful one says), and the training images are those of all.
+    """
+    first = models[0].info
+    if len(models) == 1:
+        return first
+    by_step = [{(r.class_name, r.kind): r for r in m.info.cleanup} for m in models]
+    rules = []
+    for rule in first.cleanup:
+        same = [rules_of.get((rule.class_name, rule.kind)) for rules_of in by_step]
+        sizes_ml = [r.min_ml for r in same if r is not None and r.min_ml is not None]
+        if None not in same:
+            rules.append(rule.model_copy(update={"min_ml": min(sizes_ml, default=None)}))
+    images = {image for model in models for image in model.info.training_images}
+    update = {"cleanup": tuple(rules), "training_images": tuple(sorted(images))}
+    return first.model_copy(update=update)
+
+
+def case_memory(predictor: Predictor, image: Volume) -> MemoryEstimate:
+    """What an image will need, before anything is computed.
+
+    Args:
+        predictor: What it is for.
+        image: RAS image (channel, i, j, k).
+
+    Returns:
+        The estimate.
+    """
+    shape = prepared_shape(image.geometry, predictor.plan.preprocessing.spacing_mm)
+    return estimate_memory(predictor, shape, image.shape)
+
+
+def prepare_image(predictor: Predictor, image: Volume) -> Float32[np.ndarray, "channel i j k"]:
+    """Make an image ready for the network, if it fits into memory.
+
+    Args:
+        predictor: Says how.
+        image: RAS image (channel, i, j, k), intensities as in the files.
+
+    Returns:
+        The network input.
 
     Raises:
-        DataError: If the number of channels is not the model's, or voxels are not finite.
+        DataError: If the number of channels is not the model's, voxels are not finite, or the case
+            does not fit into memory.
     """
-    task, plan = model.info.task, model.info.plan
+    channels = predictor.task.channels
     n_channels = image.array.shape[0] if image.array.ndim == 4 else 1
-    if image.array.ndim != 4 or n_channels != len(task.channels):
-        names = ", ".join(c.name for c in task.channels)
+    if image.array.ndim != 4 or n_channels != len(channels):
+        names = ", ".join(c.name for c in channels)
         raise DataError(
-            f"the image has {n_channels} channel(s), the model takes {len(task.channels)}: {names}",
+            f"the image has {n_channels} channel(s), the model takes {len(channels)}: {names}",
             fix="give the channels in the order they had in training",
         )
-    prepared = preprocess_image(image, plan.preprocessing)
-    settings = window_settings(plan, overlap=overlap, batch_size=window_batch)
-    device = next(model.network.parameters()).device
-    indices = segment_prepared(model.network, prepared.array, image.shape, settings, device)
-    return Volume(indices, image.affine)
+    # A wrong spacing in a header may ask for a thousand times the voxels: refused here, not killed.
+    device = predictor.device
+    estimate = case_memory(predictor, image)
+    choose_path(estimate, free_memory(device), device, n_held_bytes=image.array.nbytes)
+    return preprocess_image(image, predictor.plan.preprocessing).array
 
 
 def on_native_grid(label: Volume, native: Geometry, task: Task) -> Volume:

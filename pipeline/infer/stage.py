@@ -2,198 +2,217 @@
 
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from pipeline.artifacts import ModelInfo, PredictionRecord, Predictions, SourceStamp, read_artifact
-from pipeline.core.errors import VoxlineError
+from pipeline.artifacts import PredictionRecord, Predictions
 from pipeline.core.log import progress_bar
+from pipeline.core.parallel_config import Part
+from pipeline.core.text import some_of
 from pipeline.core.tracker import Tracker
-from pipeline.core.workspace import write_json
+from pipeline.core.workspace import write_json, write_text
+from pipeline.infer.case import CaseWork
+from pipeline.infer.cohort import run_elsewhere, run_in_turns, sigterm_as_interrupt
 from pipeline.infer.config import InferConfig
-from pipeline.infer.predict import on_native_grid, predict_ras
-from pipeline.io.channels import load_image
+from pipeline.infer.opened import OpenModel
+from pipeline.infer.quality import quality_line
+from pipeline.infer.records import PREDICTIONS_FILE, case_stamps, find_earlier, put_aside
+from pipeline.infer.report import render_predictions
 from pipeline.io.discover import CaseFiles, DatasetFolder
-from pipeline.io.nifti import write_nifti
-from pipeline.io.pairing import stamp_file
-from pipeline.io.store import array_hash
-from pipeline.models.checkpoint import Model, load_model
-from pipeline.models.device import choose_device, use_all_cores
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class OpenModel:
-    """A model and the file it came from."""
-
-    file: Path
-    model: Model
-
-    @property
-    def info(self) -> ModelInfo:
-        """Task, plan and origin."""
-        return self.model.info
-
-
-def open_model(file: Path, config: InferConfig) -> OpenModel:
-    """Load a model onto the configured device.
-
-    Args:
-        file: Written by the train stage.
-        config: Device.
-
-    Returns:
-        The model with the name of its file.
-
-    Raises:
-        CheckpointError: If the file is not a model.
-        UsageError: If a GPU is asked for that is not there.
-    """
-    use_all_cores()
-    return OpenModel(file, load_model(file, choose_device(config.device)))
+REPORT = "report.html"
+# Rewriting thousands of records after every case would cost more than the cases.
+_WRITE_EVERY_S = 5.0
+_MAX_NAMES = 5
 
 
 def infer(
-    config: InferConfig, opened: OpenModel, folder: DatasetFolder, out_dir: Path, tracker: Tracker
+    config: InferConfig,
+    opened: OpenModel,
+    folder: DatasetFolder,
+    out_dir: Path,
+    tracker: Tracker,
+    *,
+    is_elsewhere: bool = False,
 ) -> Predictions:
     """Predict every case; one that fails is named and does not stop the others.
 
-    Cases predicted before by the same model from the same files are not predicted again.
+    Images that were predicted before with the same model and settings are not predicted again,
+    whatever their files are called.
 
     Args:
-        config: Windows.
+        config: How to predict.
         opened: From `open_model`.
         folder: Images to predict.
-        out_dir: Gets predictions/<case_id>.nii.gz and predictions.json.
-        tracker: Gets counts and cost.
+        out_dir: Gets predictions/<case_id>.nii.gz, predictions.json and report.html.
+        tracker: Gets counts, cost and the quality of every case.
+        is_elsewhere: Work in processes or on a cluster, as the section `parallel` says.
 
     Returns:
         One record per case.
     """
-    model = opened.model
-    known = _known(out_dir, model, config)
-    kept = {
-        case.case_id: record
-        for case in folder.cases
-        if (record := _still_valid(known.get(case.case_id), case, folder, out_dir)) is not None
-    }
-    records = dict(kept)
-
-    def predictions() -> Predictions:
-        return Predictions(
-            dataset_name=folder.name,
-            model_file=str(opened.file),
-            model_digest=model.digest,
-            overlap=config.overlap,
-            cases=tuple(records[c.case_id] for c in folder.cases if c.case_id in records),
-        )
-
-    with progress_bar("predict", len(folder.cases), done=len(kept)) as bar:
-        for case in folder.cases:
-            if case.case_id in kept:
-                continue
-            records[case.case_id] = _predict(model, case, folder, out_dir, config)
-            write_json(out_dir / "predictions.json", predictions())
-            bar.advance(1, case.case_id)
-    write_json(out_dir / "predictions.json", predictions())
-    _report(predictions(), len(kept), tracker)
-    return predictions()
+    _put_aside(out_dir, opened, None)
+    cohort = _Cohort(config, opened, folder, out_dir)
+    n_new = cohort.run(folder.cases, is_elsewhere=is_elsewhere)
+    predictions = cohort.predictions()
+    if config.report and (n_new or not (out_dir / REPORT).is_file()):
+        write_text(out_dir / REPORT, render_predictions(predictions, opened.info, folder, out_dir))
+        tracker.log_file(out_dir / REPORT)
+    _report(predictions, n_new, opened, tracker)
+    return predictions
 
 
-def _known(out_dir: Path, model: Model, config: InferConfig) -> dict[str, PredictionRecord]:
-    """Records of an earlier run that agrees; predictions of another model are put aside."""
-    file, folder = out_dir / "predictions.json", out_dir / "predictions"
-    if not file.is_file():
-        return {}
-    earlier = read_artifact(file, Predictions, made_by="infer")
-    if earlier.model_digest != model.digest:
-        aside = out_dir / f"predictions_of_{earlier.model_digest[:8]}"
-        if folder.is_dir() and not aside.exists():
-            folder.rename(aside)
-            logger.info("predictions of another model are kept in %s", aside)
-        return {}
-    if earlier.overlap != config.overlap:
-        return {}
-    return {r.case_id: r for r in earlier.cases if r.status == "done"}
+def infer_part(
+    config: InferConfig, opened: OpenModel, folder: DatasetFolder, out_dir: Path, part: Part
+) -> int:
+    """Predict one share of the cases; the run without a part gathers all shares.
 
+    Args:
+        config: How to predict.
+        opened: From `open_model`.
+        folder: All images.
+        out_dir: Gets predictions and their records, but no predictions.json.
+        part: Which share.
 
-def _still_valid(
-    record: PredictionRecord | None, case: CaseFiles, folder: DatasetFolder, out_dir: Path
-) -> PredictionRecord | None:
-    if record is None or record.file is None or record.sources != _stamps(case, folder):
-        return None
-    return record if (out_dir / "predictions" / record.file).is_file() else None
-
-
-def _stamps(case: CaseFiles, folder: DatasetFolder) -> tuple[SourceStamp, ...]:
-    return tuple(stamp_file(file, folder.root) for file in case.images)
-
-
-def _predict(
-    model: Model, case: CaseFiles, folder: DatasetFolder, out_dir: Path, config: InferConfig
-) -> PredictionRecord:
-    started_s = time.monotonic()
-    # Taken first: a file that is replaced meanwhile will be predicted again.
-    sources = _stamps(case, folder)
-    name = f"{case.case_id}.nii.gz"
-    try:
-        image = load_image(case.images, root=folder.root)
-        label = predict_ras(
-            model, image.volume, overlap=config.overlap, window_batch=config.window_batch
-        )
-        write_nifti(
-            out_dir / "predictions" / name,
-            on_native_grid(label, image.native, model.info.task),
-            like=image.facts,
-        )
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        (out_dir / "predictions" / name).unlink(missing_ok=True)
-        return PredictionRecord(
-            case_id=case.case_id,
-            status="failed",
-            message=f"not enough memory for this case: {error}",
-            fix="use --device cpu, or a machine with more memory",
-        )
-    except VoxlineError as error:
-        # What an earlier run left under this name must not pass for this model's answer.
-        (out_dir / "predictions" / name).unlink(missing_ok=True)
-        return PredictionRecord(
-            case_id=case.case_id, status="failed", message=error.what, fix=error.fix
-        )
-    counts = np.bincount(label.array.reshape(-1), minlength=len(model.info.task.classes) + 1)
-    return PredictionRecord(
-        case_id=case.case_id,
-        status="done",
-        file=name,
-        seconds=round(time.monotonic() - started_s, 3),
-        n_class_voxels=tuple(int(n) for n in counts[1:]),
-        seen_in_training=array_hash(image.volume.array) in model.info.training_images,
-        sources=sources,
+    Returns:
+        Number of cases that failed.
+    """
+    cases = part.of(folder.cases)
+    _put_aside(out_dir, opened, [case.case_id for case in cases])
+    cohort = _Cohort(config, opened, folder, out_dir, is_part=True)
+    n_new = cohort.run(cases)
+    failed = [r for r in cohort.records.values() if r.status == "failed"]
+    logger.info(
+        "part %s: predicted %d cases, kept %d, failed %d; the same command without --part gathers "
+        "all parts",
+        part.name,
+        n_new - len(failed),
+        len(cases) - n_new,
+        len(failed),
     )
+    return len(failed)
 
 
-def _report(predictions: Predictions, n_kept: int, tracker: Tracker) -> None:
+@dataclass
+class _Cohort:
+    """The records of a run, as they come in."""
+
+    config: InferConfig
+    opened: OpenModel
+    folder: DatasetFolder
+    out_dir: Path
+    is_part: bool = False
+    records: dict[str, PredictionRecord] = field(default_factory=dict)
+
+    def run(self, cases: Sequence[CaseFiles], *, is_elsewhere: bool = False) -> int:
+        """Predict cases, keeping what need not be done again; returns how many were new."""
+        earlier = find_earlier(self.out_dir, self.opened, self.config)
+        work = CaseWork(self.opened, self.config, self.folder.root, self.out_dir, earlier)
+        waiting = []
+        for case in cases:
+            known = earlier.unchanged(case, case_stamps(case, self.folder.root))
+            if known is None:
+                waiting.append(case)
+            else:
+                self.records[case.case_id] = known
+        n_known = len(self.records)
+        try:
+            if is_elsewhere:
+                self._take(run_elsewhere(work, waiting))
+            else:
+                with (
+                    sigterm_as_interrupt(),
+                    progress_bar("predict", len(cases), done=n_known) as bar,
+                ):
+                    for record in self._noted(run_in_turns(work, waiting)):
+                        bar.advance(1, record.case_id)
+        finally:
+            # Also when it is interrupted: what is finished must be seen.
+            self._write()
+        return len(waiting)
+
+    def predictions(self) -> Predictions:
+        """What is known by now, in the order of the cases."""
+        opened = self.opened
+        cases = (self.records.get(case.case_id) for case in self.folder.cases)
+        return Predictions(
+            dataset_name=self.folder.name,
+            model_file=str(opened.files[0]),
+            model_digest=opened.digest,
+            overlap=self.config.overlap,
+            cases=tuple(record for record in cases if record is not None),
+            model_files=tuple(str(file) for file in opened.files),
+            mirror_axes=opened.predictor.mirror_axes,
+            cleanup=opened.info.cleanup if self.config.cleanup == "auto" else (),
+        )
+
+    def _take(self, records: Iterator[PredictionRecord]) -> None:
+        for _ in self._noted(records):
+            pass
+
+    def _noted(self, records: Iterator[PredictionRecord]) -> Iterator[PredictionRecord]:
+        computed_on, written_s = "", time.monotonic()
+        for record in records:
+            self.records[record.case_id] = record
+            if record.quality:
+                logger.warning("%s: %s", record.case_id, quality_line(record.quality))
+            if record.status == "done" and record.message:
+                logger.warning("%s: %s", record.case_id, record.message)
+            if record.computed_on not in ("", computed_on):
+                computed_on = record.computed_on
+                logger.info("%s: computed on %s", record.case_id, computed_on)
+            if time.monotonic() - written_s > _WRITE_EVERY_S:
+                self._write()
+                written_s = time.monotonic()
+            yield record
+
+    def _write(self) -> None:
+        if not self.is_part:
+            write_json(self.out_dir / PREDICTIONS_FILE, self.predictions())
+
+
+def _put_aside(out_dir: Path, opened: OpenModel, case_ids: Sequence[str] | None) -> None:
+    aside = put_aside(out_dir, opened.digest, case_ids)
+    if aside is not None:
+        logger.info("predictions of another model are kept in %s", aside)
+
+
+def _report(predictions: Predictions, n_new: int, opened: OpenModel, tracker: Tracker) -> None:
     done = [r for r in predictions.cases if r.status == "done"]
     failed = [r for r in predictions.cases if r.status == "failed"]
     seen = [r.case_id for r in done if r.seen_in_training]
-    logger.info("predicted %d cases, kept %d, failed %d", len(done) - n_kept, n_kept, len(failed))
+    flagged = [r for r in done if r.quality]
+    logger.info(
+        "predicted (or found again by their content) %d cases, kept %d unchanged, failed %d",
+        n_new - len(failed),
+        len(predictions.cases) - n_new,
+        len(failed),
+    )
     for record in failed:
         logger.error("failed: %s: %s (fix: %s)", record.case_id, record.message, record.fix)
+    if flagged:
+        names = some_of([r.case_id for r in flagged], _MAX_NAMES)
+        logger.warning("%d of %d cases need a look: %s", len(flagged), len(done), names)
     if seen:
         logger.warning(
             "%d of %d cases were trained on, their scores will flatter the model: %s",
             len(seen),
             len(done),
-            ", ".join(seen[:5]),
+            some_of(seen, _MAX_NAMES),
         )
     metrics = {
         "infer/n_cases": len(done),
         "infer/n_failed": len(failed),
+        "infer/n_flagged": len(flagged),
         "infer/n_seen_in_training": len(seen),
         "infer/seconds_per_case": sum(r.seconds or 0.0 for r in done) / max(1, len(done)),
     }
     tracker.log_metrics(metrics, headline=False)
+    columns = ["case_id", "quality", *(f"{name}_ml" for name in opened.info.task.class_names)]
+    rows: list[tuple[str | float, ...]] = [
+        (r.case_id, quality_line(r.quality), *r.volumes_ml) for r in done
+    ]
+    tracker.log_table("predictions", columns, rows)

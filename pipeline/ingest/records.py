@@ -8,13 +8,15 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Shaped
+from pydantic import Field
 
-from pipeline.artifacts import CaseRecord
+from pipeline.artifacts import CaseRecord, Problem
 from pipeline.core.config import StrictModel, validate_config
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, FileFormatError, VoxlineError
 from pipeline.core.workspace import write_json
 from pipeline.ingest.conform import conform_case, source_stamps
-from pipeline.io.discover import CaseFiles
+from pipeline.io.files import hash_bytes
+from pipeline.io.pairing import CaseFiles, relative_name
 from pipeline.io.store import is_stored, open_array, sidecar_file
 
 # More different values than this are an image or a soft mask, not classes.
@@ -25,9 +27,10 @@ class StoredCase(StrictModel):
     """A finished case: its record, and the class values found in its label."""
 
     # Raise this number when ingest would now treat the same files differently.
-    ingest_version: Literal[1] = 1
+    ingest_version: Literal[2] = 2
     record: CaseRecord
     label_values: tuple[int, ...]
+    recipe: str = Field(description="hash of what decides, beside the files, what is stored")
 
 
 @dataclass(frozen=True)
@@ -46,25 +49,37 @@ class CaseJob:
     store_dir: Path
     work_root: Path
 
+    @property
+    def case_id(self) -> str:
+        """Id of the case."""
+        return self.files.case_id
+
 
 def store_case(job: CaseJob) -> StoredCase:
-    """Conform one case and leave its file in the store, last of all, as proof that it is done."""
+    """Conform one case and leave its file in the store, last of all, as proof that it is done.
+
+    A case that another process has finished meanwhile is not done again.
+    """
+    if finished := read_stored_case(job):
+        return finished
+    # It must not vouch for arrays that are replaced below, should this end half-way.
+    case_file(job.store_dir, job.case_id).unlink(missing_ok=True)
     record = conform_case(
         job.files, root=job.root, store_dir=job.store_dir, work_root=job.work_root
     )
     values: tuple[int, ...] = ()
     if record.label is not None:
         values = class_values(open_array(job.work_root, record.label))
-    stored = StoredCase(record=record, label_values=values)
+    stored = StoredCase(record=record, label_values=values, recipe=_recipe(job.files))
     # Unreadable cases are tried again each time: the reason may have been the machine's.
     if record.status == "ready":
-        write_json(_case_file(job), stored, durable=False)
+        write_json(case_file(job.store_dir, job.case_id), stored, durable=False)
     return stored
 
 
 def read_stored_case(job: CaseJob) -> StoredCase | None:
     """The finished case from an earlier run, if its source files and its arrays are unchanged."""
-    file = _case_file(job)
+    file = case_file(job.store_dir, job.case_id)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         stored = validate_config(StoredCase, content, str(file))
@@ -72,10 +87,37 @@ def read_stored_case(job: CaseJob) -> StoredCase | None:
         return None
     record = stored.record
     arrays = [array for array in (record.image, record.label) if array is not None]
-    is_current = record.sources == source_stamps(job.files, job.root)
+    is_current = stored.recipe == _recipe(job.files) and record.sources == source_stamps(
+        job.files, job.root
+    )
     if is_current and all(is_stored(job.work_root, array) for array in arrays):
         return stored
     return None
+
+
+def failed_case(job: CaseJob, error: VoxlineError) -> StoredCase:
+    """What is known of a case that could not even be refused: its process ran out of memory.
+
+    Args:
+        job: The case.
+        error: Why there is no result.
+
+    Returns:
+        An unreadable case, which the next run tries again.
+    """
+    problem = Problem(
+        check_id=error.check_id if isinstance(error, FileFormatError) else "F06",
+        file=relative_name(job.files.images[0], job.root),
+        message=error.what,
+        fix=error.fix,
+    )
+    record = CaseRecord(
+        case_id=job.case_id,
+        status="unreadable",
+        sources=source_stamps(job.files, job.root),
+        problems=(problem,),
+    )
+    return StoredCase(record=record, label_values=(), recipe=_recipe(job.files))
 
 
 def delete_orphans(store_dir: Path, work_root: Path, records: Iterable[CaseRecord]) -> int:
@@ -94,7 +136,7 @@ def delete_orphans(store_dir: Path, work_root: Path, records: Iterable[CaseRecor
         for array in (record.image, record.label):
             if array is not None:
                 file = work_root / array.file
-                wanted |= {file, sidecar_file(file), store_dir / _case_name(record.case_id)}
+                wanted |= {file, sidecar_file(file), case_file(store_dir, record.case_id)}
     if not store_dir.is_dir():
         return 0
     orphans = [file for file in store_dir.iterdir() if file.is_file() and file not in wanted]
@@ -123,9 +165,12 @@ def class_values(label: Shaped[np.ndarray, "..."]) -> tuple[int, ...]:
     return tuple(sorted({int(value) for value in np.rint(values)}))
 
 
-def _case_file(job: CaseJob) -> Path:
-    return job.store_dir / _case_name(job.files.case_id)
+def case_file(store_dir: Path, case_id: str) -> Path:
+    """The file that says that a case is finished."""
+    return store_dir / f"{case_id}.case.json"
 
 
-def _case_name(case_id: str) -> str:
-    return f"{case_id}.case.json"
+def _recipe(files: CaseFiles) -> str:
+    """Classes that the dataset names decide about the values of merged masks and segments."""
+    values = dict(files.label_values) if files.label_values is not None else None
+    return hash_bytes(json.dumps([values, files.mask_order]).encode())[:16]

@@ -1,11 +1,14 @@
 """From what was configured, described and found to the task."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from pipeline.artifacts import Channel, LabelClass, Modality, Task
-from pipeline.core.errors import ConfigError, DataError
-from pipeline.core.task import TaskConfig
+from pipeline.artifacts import Channel, LabelClass, Modality, Region, Task
+from pipeline.core.errors import ConfigError, DataError, did_you_mean
+from pipeline.core.task import ClassSource, TaskConfig
+from pipeline.ingest.regions import resolve_regions
+from pipeline.ingest.unannotated import unannotated_classes as unannotated_classes
+from pipeline.ingest.unannotated import with_listed_cases as with_listed_cases
 from pipeline.io.discover import DatasetFolder
 
 _CT_WORDS = frozenset(("ct", "ncct", "cect", "cta", "ctp"))
@@ -28,22 +31,26 @@ def resolve_task(
         The task; without classes if every label is empty and none is declared.
 
     Raises:
-        ConfigError: If the configuration names another number of channels than the images have.
+        ConfigError: If the configuration names another number of channels than the images have,
+            contradicts itself, or names what the dataset does not have.
         DataError: If dataset.json does.
     """
     names = _channel_names(config, folder, n_channels)
     modalities = _modalities(config, folder.modality_names or names, n_channels)
-    classes = _classes(config, folder, found_values)
+    ignored = folder.ignore_values if config.ignore is None else config.ignore
+    classes = _classes(config, folder, {*found_values} - {*ignored})
     selected = {value for values in classes.values() for value in values}
     declared = {v for values in (folder.class_values or {}).values() for v in values}
     background = config.background
     if background is None:
-        background = (0, *sorted(declared - selected))
-    if overlap := selected.intersection(background):
+        background = (0, *sorted(declared - selected - {*ignored}))
+    _refuse_overlap(selected, background, "background", "task.background")
+    _refuse_overlap(selected, ignored, "ignored", "task.ignore")
+    if both := set(background).intersection(ignored):
         raise ConfigError(
-            f"label values {sorted(overlap)} are both background and a class",
-            where="task.background",
-            fix="take them out of task.background or out of task.classes",
+            f"label values {sorted(both)} are both background and ignored",
+            where="task.ignore",
+            fix="take them out of task.background or out of task.ignore",
         )
     return Task(
         channels=tuple(
@@ -55,6 +62,8 @@ def resolve_task(
             for index, (name, values) in enumerate(classes.items(), start=1)
         ),
         background_values=background,
+        ignore_values=tuple(ignored),
+        regions=_regions(config, folder, tuple(classes)),
     )
 
 
@@ -113,10 +122,10 @@ def _classes(
     config: TaskConfig, folder: DatasetFolder, found_values: Iterable[int]
 ) -> dict[str, tuple[int, ...]]:
     if config.classes is not None:
-        return {
-            name: (values,) if isinstance(values, int) else values
-            for name, values in config.classes.items()
-        }
+        known = folder.class_values or {}
+        classes = {name: _source_values(name, s, known) for name, s in config.classes.items()}
+        _refuse_shared(classes)
+        return classes
     if folder.class_values is not None:
         return dict(sorted(folder.class_values.items(), key=lambda item: min(item[1])))
     background = config.background or (0,)
@@ -125,3 +134,55 @@ def _classes(
         for value in sorted(set(found_values))
         if value > 0 and value not in background
     }
+
+
+def _source_values(
+    name: str, source: ClassSource, known: Mapping[str, tuple[int, ...]]
+) -> tuple[int, ...]:
+    """Values of a configured class; names stand for the values that the dataset gives them."""
+    values: list[int] = []
+    for part in source if isinstance(source, tuple) else (source,):
+        if isinstance(part, int):
+            values.append(part)
+        elif part in known:
+            values += known[part]
+        else:
+            raise ConfigError(
+                f"class '{name}' is made of '{part}', which the dataset does not name",
+                where="task.classes",
+                fix=did_you_mean(part, known)
+                if known
+                else "name values: neither dataset.json nor the labels name any structure",
+            )
+    return tuple(values)
+
+
+def _refuse_shared(classes: Mapping[str, tuple[int, ...]]) -> None:
+    """Values written twice are refused with the section; here, those that came by name."""
+    owner: dict[int, str] = {}
+    for name, values in classes.items():
+        for value in values:
+            if owner.setdefault(value, name) != name:
+                raise ConfigError(
+                    f"value {value} belongs to '{owner[value]}' and to '{name}'",
+                    where="task.classes",
+                    fix="give every value, and every name of the dataset, to one class",
+                )
+
+
+def _regions(
+    config: TaskConfig, folder: DatasetFolder, class_names: tuple[str, ...]
+) -> tuple[Region, ...]:
+    if config.regions is not None:
+        return resolve_regions(config.regions, class_names)
+    # Regions of dataset.json are made of its own classes; other classes need other regions.
+    return folder.regions if config.classes is None else ()
+
+
+def _refuse_overlap(selected: Iterable[int], others: Iterable[int], what: str, where: str) -> None:
+    if overlap := set(selected).intersection(others):
+        raise ConfigError(
+            f"label values {sorted(overlap)} are both {what} and a class",
+            where=where,
+            fix=f"take them out of {where} or out of task.classes",
+        )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Shaped
 
 from pipeline.artifacts import FileFacts
 from pipeline.core.errors import FileFormatError
@@ -76,7 +77,18 @@ def join_channels(loaded: Sequence[tuple[FileFacts, Volume]]) -> Volume:
         volumes.append(volume)
     if len(volumes) == 1:
         return first
-    return Volume(np.concatenate([volume.array for volume in volumes]), first.affine)
+    return Volume(_stacked([volume.array for volume in volumes]), first.affine)
+
+
+def _stacked(arrays: Sequence[Shaped[np.ndarray, "..."]]) -> Shaped[np.ndarray, "..."]:
+    """One array in C order, as the store wants it: `np.concatenate` would keep the files' order."""
+    n_channels = sum(array.shape[0] for array in arrays)
+    stacked = np.empty((n_channels, *arrays[0].shape[1:]), np.result_type(*arrays))
+    start = 0
+    for array in arrays:
+        stacked[start : start + array.shape[0]] = array
+        start += array.shape[0]
+    return stacked
 
 
 def grid_difference(first: Geometry, other: Geometry) -> str:

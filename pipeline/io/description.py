@@ -3,13 +3,14 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import Problem
 from pipeline.core.errors import DataError
+from pipeline.core.task import Region
 
 DESCRIPTION_NAME = "dataset.json"
 _INTEGER = re.compile(r"-?[0-9]{1,9}")
@@ -28,6 +29,8 @@ class Description:
         declares_channels: Whether it is written in nnU-Net's words, so that names end in channels.
         problems: What is wrong with it but does not stop the work.
         n_training: Labelled cases it promises (`numTraining`); None if it does not say.
+        ignore_values: Values of nnU-Net's "ignore" label.
+        regions: nnU-Net's overlapping regions over the classes of `class_values`.
     """
 
     channel_names: tuple[str, ...] = ()
@@ -36,6 +39,8 @@ class Description:
     declares_channels: bool = False
     problems: tuple[Problem, ...] = ()
     n_training: int | None = None
+    ignore_values: tuple[int, ...] = ()
+    regions: tuple[Region, ...] = ()
 
 
 def read_description(root: Path) -> Description:
@@ -61,14 +66,32 @@ def read_description(root: Path) -> Description:
         ) from None
     if not isinstance(content, dict):
         raise DataError("dataset.json is not a JSON object", where=str(file), fix=_FIX)
-    class_values, problems = _class_values(content.get("labels"))
+    return parse_description(content, root)
+
+
+def parse_description(content: Mapping[str, Any], root: Path) -> Description:
+    """Understand the content of a `dataset.json`, or of a list that borrows its words.
+
+    Args:
+        content: The JSON object.
+        root: Folder that listed paths are relative to, absolute.
+
+    Returns:
+        What it says.
+
+    Raises:
+        DataError: If it lists files outside the folder.
+    """
+    labels = _read_labels(content.get("labels"), content.get("regions_class_order"))
     return Description(
         channel_names=_channel_names(content.get("channel_names") or content.get("modality")),
-        class_values=class_values,
+        class_values=labels.class_values,
         listed=_listed_pairs(content.get("training"), root),
         declares_channels="channel_names" in content or "file_ending" in content,
-        problems=tuple(problems),
+        problems=(_problem(labels.fault),) if labels.fault else (),
         n_training=_count(content.get("numTraining")),
+        ignore_values=labels.ignore_values,
+        regions=labels.regions,
     )
 
 
@@ -79,30 +102,96 @@ def _channel_names(content: Any) -> tuple[str, ...]:
     return tuple(str(name) for name in content) if isinstance(content, list) else ()
 
 
-def _class_values(content: Any) -> tuple[dict[str, tuple[int, ...]] | None, list[Problem]]:
+@dataclass(frozen=True)
+class _Labels:
+    """The entry `labels`; where it cannot be used, `fault` says why."""
+
+    class_values: dict[str, tuple[int, ...]] | None = None
+    ignore_values: tuple[int, ...] = ()
+    regions: tuple[Region, ...] = ()
+    fault: str = ""
+
+
+def _read_labels(content: Any, order: Any) -> _Labels:
     """Read either direction: {"1": "liver"} (Decathlon) or {"liver": 1} (nnU-Net)."""
     if not isinstance(content, Mapping) or not content:
-        return None, []
+        return _Labels()
     by_value = all(_integers(key) for key in content)
     pairs = [
         (str(name), _integers(value))
         for name, value in ((v, k) if by_value else (k, v) for k, v in content.items())
     ]
-    unclear = [name for name, values in pairs if not values]
-    names = [name for name, _ in pairs]
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if unclear or doubled:
-        what = f"no integer value for {unclear}" if unclear else f"names used twice: {doubled}"
-        return None, [_problem(f"the labels are not usable: {what}")]
-    problems = []
     classes = {name: values for name, values in pairs if values != (0,)}
-    if "ignore" in classes:
-        values = classes.pop("ignore")
-        problems.append(_problem(f"the 'ignore' label {values} is not supported yet"))
+    # nnU-Net knows the ignore label by this very name.
+    ignored = classes.pop("ignore", ())
+    if fault := _fault_of(pairs, classes, ignored):
+        return _Labels(fault=f"the labels are not usable: {fault}")
     used = [value for values in classes.values() for value in values]
-    if len(used) != len(set(used)) or 0 in used:
-        return None, [*problems, _problem("regions that overlap are not supported yet")]
-    return classes, problems
+    if len(used) == len(set(used)):
+        return _Labels(classes, ignored)
+    return _read_regions(classes, _integers(order), ignored)
+
+
+def _fault_of(
+    pairs: Sequence[tuple[str, tuple[int, ...]]],
+    classes: Mapping[str, tuple[int, ...]],
+    ignored: tuple[int, ...],
+) -> str:
+    if unclear := [name for name, values in pairs if not values]:
+        return f"no integer value for {unclear}"
+    names = [name for name, _ in pairs]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        return f"names used twice: {doubled}"
+    reserved = {0, *ignored}
+    if mixed := sorted(name for name, values in classes.items() if reserved & set(values)):
+        return f"values of the background or of 'ignore' in {mixed}"
+    return ""
+
+
+def _read_regions(
+    regions: Mapping[str, tuple[int, ...]], painted: tuple[int, ...], ignored: tuple[int, ...]
+) -> _Labels:
+    """Split overlapping regions into classes: values that lie in the same regions are one class.
+
+    Args:
+        regions: Name to values, in the order they are painted.
+        painted: `regions_class_order`: the value each of them is written as.
+        ignored: Values of the ignore label.
+    """
+    if len(painted) != len(regions):
+        return _Labels(
+            fault=f"regions overlap, and regions_class_order does not give a value for each of "
+            f"the {len(regions)} regions"
+        )
+    painted_by = dict(zip(painted, regions, strict=True))
+    members: dict[tuple[str, ...], list[int]] = {}
+    for value in sorted({value for values in regions.values() for value in values}):
+        inside = tuple(name for name, values in regions.items() if value in values)
+        members.setdefault(inside, []).append(value)
+    classes: dict[str, tuple[int, ...]] = {}
+    for inside, values in members.items():
+        painter = next((painted_by[v] for v in values if painted_by.get(v) in inside), None)
+        if painter is None:
+            return _Labels(fault=f"regions_class_order paints the values {values} in no region")
+        is_alone = set(regions[painter]) == set(values)
+        classes[painter if is_alone else f"{painter}_only"] = tuple(values)
+    class_of = {value: name for name, values in classes.items() for value in values}
+    if len(set(painted)) != len(painted) or any(
+        value not in regions[name] for value, name in painted_by.items()
+    ):
+        return _Labels(fault="regions_class_order gives a region a value that is not its own")
+    return _Labels(
+        classes,
+        ignored,
+        tuple(
+            Region(
+                name=name,
+                classes=tuple(dict.fromkeys(class_of[value] for value in sorted(values))),
+                paints=class_of[value_painted],
+            )
+            for (name, values), value_painted in zip(regions.items(), painted, strict=True)
+        ),
+    )
 
 
 def _count(value: Any) -> int | None:

@@ -2,30 +2,53 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.artifacts import Problem
-from pipeline.core.errors import DataError, UsageError
-from pipeline.io.description import DESCRIPTION_NAME, Description, read_description
-from pipeline.io.load import OTHER_SUFFIXES, is_volume_file, strip_suffix
+from pipeline.core.errors import ConfigError, DataError, UsageError, did_you_mean
+from pipeline.core.task import Region
+from pipeline.core.text import some_of
+from pipeline.io.layouts.bids import read_bids
+from pipeline.io.layouts.case_folders import read_case_folders, read_class_masks
+from pipeline.io.layouts.checks import checked_cases
+from pipeline.io.layouts.class_tables import with_class_table
+from pipeline.io.layouts.dicom import read_dicom
+from pipeline.io.layouts.paired import (
+    read_images_only,
+    read_one_folder,
+    read_parts,
+    read_two_folders,
+)
+from pipeline.io.layouts.path_list import read_given_list, read_path_list
+from pipeline.io.layouts.reading import Choice as Choice
+from pipeline.io.layouts.reading import NoFit, Reader, Reading
+from pipeline.io.layouts.reading import choice_for as choice_for
+from pipeline.io.layouts.table import LIST_SUFFIXES
+from pipeline.io.layouts.tree import files_in, folders_in, volumes_in
+from pipeline.io.load import strip_suffix
 from pipeline.io.pairing import CaseFiles as CaseFiles
-from pipeline.io.pairing import Pairing, pair_files, relative_name, split_channel
 
-_IMAGE_WORDS = frozenset(
-    ("image", "images", "img", "imgs", "scan", "scans", "volume", "volumes", "vol", "vols")
-)
-_LABEL_WORDS = frozenset(
-    (
-        *("label", "labels", "mask", "masks", "seg", "segs", "segmentation", "segmentations"),
-        *("annotation", "annotations"),
-    )
-)
-_ACCEPTED = (
-    "imagesTr/ with labelsTr/ (Decathlon, nnU-Net), two folders such as images/ and labels/, "
-    "or a folder of .nii.gz or .nii files"
-)
+# In this order; the first that finds labels is taken, so standards stand before guesses.
+_READERS: dict[str, Reader] = {
+    "decathlon": read_parts,
+    "path_list": read_path_list,
+    "bids": read_bids,
+    "two_folders": read_two_folders,
+    "class_masks": read_class_masks,
+    "case_folders": read_case_folders,
+    "one_folder": read_one_folder,
+    "dicom": read_dicom,
+    "images_only": read_images_only,
+}
+# nnU-Net's folders are Decathlon's with channel numbers.
+_SAME_READER = {"nnunet": "decathlon"}
+LAYOUTS = ("auto", *sorted((*_READERS, *_SAME_READER)))
+# Only here has a case several files that names choose among.
+_CHOOSING = ("bids", "case_folders", "class_masks", "path_list")
+# These say by their folder names what they are, labels or not.
+_UNMISTAKABLE = ("decathlon", "nnunet", "path_list")
 
 
 @dataclass(frozen=True)
@@ -35,14 +58,17 @@ class DatasetFolder:
     Args:
         root: The folder that file names are relative to, absolute.
         name: Name for output folders.
-        layout: "decathlon", "nnunet", "two_folders" or "images_only".
-        reason: What showed the layout, in words.
+        layout: Name of the layout, one of LAYOUTS.
+        reason: What showed the layout, in words, and which others would have fitted.
         cases: Sorted by case id; label is None where there is none.
         problems: Files that could not be used, and faults of dataset.json.
-        channel_names: From dataset.json; empty if it does not say.
+        channel_names: From dataset.json or the names of the files; empty if neither says.
         modality_names: Words for the modality per channel, as in dataset.json; empty if unknown.
-        class_values: From dataset.json: class name to the values of its voxels, without
-            background; None if it does not say.
+        class_values: Class name to the values of its voxels, without background; from dataset.json
+            or the structures that labels name; None if nothing says.
+        ignore_values: Values that dataset.json declares to be ignored.
+        regions: Overlapping outputs that dataset.json declares over the classes.
+        source: What was named as the dataset: `root`, a part of it, or a list in it.
     """
 
     root: Path
@@ -54,72 +80,66 @@ class DatasetFolder:
     channel_names: tuple[str, ...]
     modality_names: tuple[str, ...]
     class_values: dict[str, tuple[int, ...]] | None
+    ignore_values: tuple[int, ...] = ()
+    regions: tuple[Region, ...] = ()
+    source: Path | None = None
 
 
-@dataclass(frozen=True)
-class _Found:
-    root: Path
-    layout: str
-    images: Path
-    labels: Path | None
-
-
-def discover(root: Path, *, n_channels: int | None = None) -> DatasetFolder:
+def discover(
+    root: Path,
+    *,
+    n_channels: int | None = None,
+    layout: str = "auto",
+    allow_links: bool = False,
+    choice: Choice | None = None,
+) -> DatasetFolder:
     """Find out how a folder is laid out and which files belong together. Reads no volume.
 
     Training folders (imagesTr) win over test folders (imagesTs); name the imagesTs folder itself
     to get the test cases, with their labels if labelsTs lies beside it. Hidden files are ignored.
 
     Args:
-        root: The dataset folder.
+        root: The dataset folder, or a CSV or JSON list of paths.
         n_channels: Channels per case if known, such as those of a model; it settles whether
             "a_0000.nii.gz, a_0001.nii.gz" without labels are two channels or two cases.
+        layout: One of LAYOUTS; "auto" takes the first that finds labels, else the first that fits.
+        allow_links: Whether links may lead out of the folder; a list that is named itself may name
+            files anywhere.
+        choice: Which files of a case count, where there are several; overrides `n_channels`.
 
     Returns:
         Cases with and without label, and what could not be paired.
 
     Raises:
-        UsageError: If there is no such folder.
+        UsageError: If there is no such folder or layout.
+        ConfigError: If `choice` names files that are not there.
         DataError: If no layout fits, there is no volume, or dataset.json is damaged.
     """
-    root = _existing_folder(root)
-    found = _find_layout(root)
-    name = _dataset_name(root)
-    root = found.root
-    description = read_description(root)
-    images, other_images = _volume_files(found.images)
-    labels, other_labels = _volume_files(found.labels) if found.labels else ([], [])
-    unsupported = tuple(_unsupported(file, root) for file in (*other_images, *other_labels))
-    if not images:
-        raise _no_images(found.images, [*other_images, *other_labels])
-    by_channel = None if labels else _looks_by_channel(images, description, n_channels)
-    listed = _listed_cases(description, images, labels)
-    taken = {file for case in listed for file in (*case.images, case.label)}
-    pairing = pair_files(
-        [file for file in images if file not in taken],
-        [file for file in labels if file not in taken],
-        root=root,
-        by_channel=by_channel,
+    choice = choice or Choice(n_channels=n_channels)
+    _check_layout(layout)
+    is_list = root.is_file() and root.suffix.lower() in LIST_SUFFIXES
+    place = root.absolute() if is_list else _existing_folder(root)
+    if is_list:
+        reading, reason = read_given_list(place, choice), ""
+    else:
+        reading, reason = _taken(place, choice, layout)
+    usable, problems = checked_cases(
+        reading.cases, reading.root, allow_links=allow_links or is_list
     )
-    cases = _sorted_unique((*listed, *pairing.cases), root)
+    reading = with_class_table(replace(reading, cases=usable), choice)
     return DatasetFolder(
-        root=root,
-        name=name,
-        layout=_layout_name(found, pairing, description),
-        reason=_reason(found, pairing, root),
-        cases=cases,
-        problems=(
-            *description.problems,
-            *(
-                _missing_listed(description, root)
-                or _miscounted(description, found, cases, pairing)
-            ),
-            *pairing.problems,
-            *unsupported,
-        ),
-        channel_names=description.channel_names,
-        modality_names=description.channel_names,
-        class_values=description.class_values,
+        root=reading.root,
+        name=place.stem if is_list else _dataset_name(place),
+        layout=reading.layout,
+        reason=reading.reason + reason + _unused(choice, reading.layout),
+        cases=reading.cases,
+        problems=(*reading.problems, *problems),
+        channel_names=reading.channel_names,
+        modality_names=reading.modality_names,
+        class_values=reading.class_values,
+        ignore_values=reading.ignore_values,
+        regions=reading.regions,
+        source=place,
     )
 
 
@@ -134,14 +154,15 @@ def list_volumes(folder: Path) -> dict[str, Path]:
 
     Raises:
         UsageError: If there is no such folder.
-        DataError: If two files differ only by .nii and .nii.gz.
+        DataError: If two files differ only by their suffix, such as .nii and .nii.gz.
     """
-    files, _ = _volume_files(_existing_folder(folder))
+    files = volumes_in(_existing_folder(folder))
     names = Counter(strip_suffix(file.name) for file in files)
     doubled = sorted(name for name, n in names.items() if n > 1)
     if doubled:
+        same = ", ".join(file.name for file in files if strip_suffix(file.name) == doubled[0])
         raise DataError(
-            f"'{doubled[0]}' exists both as .nii and as .nii.gz",
+            f"'{doubled[0]}' exists both as {same.replace(', ', ' and as ')}",
             where=str(folder),
             fix="keep one of the two",
         )
@@ -152,190 +173,106 @@ def _existing_folder(folder: Path) -> Path:
     if folder.is_dir():
         return folder.absolute()
     if folder.exists():
-        raise UsageError("this is a file, not a folder", where=str(folder), fix="name its folder")
+        raise UsageError(
+            "this is a file, not a folder",
+            where=str(folder),
+            fix="name its folder, or a .csv or .json list of cases",
+        )
     raise UsageError("there is no such folder", where=str(folder), fix="check the path")
 
 
-def _find_layout(root: Path) -> _Found:
-    folders = {
-        path.name.lower(): path
-        for path in sorted(root.iterdir())
-        if path.is_dir() and not path.name.startswith(".")
-    }
-    if parts := _find_part(root, folders):
-        return parts
-    image_dirs = [path for name, path in folders.items() if _is_named(name, _IMAGE_WORDS)]
-    label_dirs = [path for name, path in folders.items() if _is_named(name, _LABEL_WORDS)]
-    if len(image_dirs) > 1 or (image_dirs and len(label_dirs) > 1):
-        names = ", ".join(path.name for path in (*image_dirs, *label_dirs))
-        raise DataError(
-            f"several folders could hold the images or the labels: {names}",
-            where=str(root),
-            fix="keep one folder of images and one of labels here",
+def _check_layout(layout: str) -> None:
+    if layout not in LAYOUTS:
+        raise UsageError(
+            f"there is no layout '{layout}'",
+            where="--layout (ingest.layout)",
+            fix=did_you_mean(layout, LAYOUTS),
         )
-    if image_dirs:
-        layout, labels = ("two_folders", label_dirs[0]) if label_dirs else ("images_only", None)
-        return _Found(root, layout, image_dirs[0], labels)
-    if any(_volume_files(root)):
-        return _Found(root, "images_only", root, None)
-    raise _no_layout(root, folders)
 
 
-def _find_part(root: Path, folders: dict[str, Path]) -> _Found | None:
-    """The training or test part of a Decathlon or nnU-Net folder."""
-    for part in ("tr", "ts"):
-        if images := folders.get(f"images{part}"):
-            return _Found(root, "decathlon", images, folders.get(f"labels{part}"))
-        if root.name.lower() == f"images{part}":
-            # One part of a dataset was named: its labels and dataset.json lie beside it.
-            beside = root.with_name(f"labels{root.name[-2:]}")
-            return _Found(root.parent, "decathlon", root, beside if beside.is_dir() else None)
-    return None
+def _taken(root: Path, choice: Choice, layout: str) -> tuple[Reading, str]:
+    """The reading to go on with, and a remark on why it and no other."""
+    if layout != "auto":
+        outcome = _READERS[_SAME_READER.get(layout, layout)](root, choice)
+        if isinstance(outcome, NoFit):
+            raise _no_layout(root, {layout: outcome})
+        return outcome, f" (layout {layout} was asked for)"
+    outcomes: dict[str, Reading | NoFit] = {}
+    for name, reader in _READERS.items():
+        # Looking into every DICOM file takes long, and only says more where nothing else did.
+        is_needed = name != "dicom" or not any(map(_is_strong, outcomes.values()))
+        if is_needed:
+            outcomes[name] = _tried(reader, root, choice)
+    fitting = [outcome for outcome in outcomes.values() if isinstance(outcome, Reading)]
+    taken = next(filter(_is_strong, fitting), None)
+    if taken is None:
+        unfit = {name: o for name, o in outcomes.items() if isinstance(o, NoFit)}
+        taken = _without_labels(root, fitting, unfit)
+    rivals = [other for other in fitting if _is_rival(other, taken)]
+    return taken, "".join(map(_remark, rivals))
 
 
-def _is_named(name: str, words: frozenset[str]) -> bool:
-    return any(word in words for word in re.split(r"[-_. ]+", name))
+def _without_labels(root: Path, fitting: Sequence[Reading], unfit: Mapping[str, NoFit]) -> Reading:
+    """The first reading that finds images at least; else what stood in the way is raised."""
+    # What was asked for and is nowhere explains more than images without labels.
+    error = next((outcome.error for outcome in unfit.values() if outcome.error), None)
+    if error is not None:
+        raise error
+    if not fitting:
+        raise _no_layout(root, unfit)
+    return fitting[0]
 
 
-def _no_layout(root: Path, folders: dict[str, Path]) -> DataError:
-    if not folders:
-        return DataError(
-            "the folder holds no volumes", where=str(root), fix=f"it needs {_ACCEPTED}"
-        )
-    names = ", ".join(path.name for path in folders.values())
-    inner = [path for path in folders.values() if (path / "imagesTr").is_dir()]
-    fix = f"did you mean {inner[0]}?" if inner else f"looked for {_ACCEPTED}"
-    return DataError(f"no layout fits; folders found: {names}", where=str(root), fix=fix)
-
-
-def _no_images(folder: Path, others: list[Path]) -> DataError:
-    if others:
-        return DataError(
-            f"the images are in a format that is not supported yet, such as {others[0].name}",
-            where=str(folder),
-            fix="convert them to .nii.gz",
-        )
-    return DataError(
-        "the folder holds no images", where=str(folder), fix="looked for .nii.gz and .nii files"
+def _remark(other: Reading) -> str:
+    return (
+        f"; also fits {other.layout} ({other.reason}: {len(other.cases)} cases, "
+        f"{other.n_labelled} labelled), which --layout {other.layout} would take"
     )
 
 
-def _volume_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Files that can be read, and volumes of other formats; links to nowhere are among them."""
-    files = [f for f in sorted(folder.iterdir()) if not f.name.startswith(".") and not f.is_dir()]
-    readable = [f for f in files if is_volume_file(f)]
-    others = [f for f in files if f.name.lower().endswith(OTHER_SUFFIXES) and not is_volume_file(f)]
-    return readable, others
+def _tried(reader: Reader, root: Path, choice: Choice) -> Reading | NoFit:
+    try:
+        return reader(root, choice)
+    except ConfigError as error:
+        return NoFit("files with the names in ingest.channels and ingest.label", error.what, error)
 
 
-def _unsupported(file: Path, root: Path) -> Problem:
-    return Problem(
-        check_id="F05",
-        file=relative_name(file, root),
-        message="this file format is not supported yet",
-        fix="convert it to .nii.gz",
+def _is_strong(outcome: Reading | NoFit) -> bool:
+    return isinstance(outcome, Reading) and (
+        outcome.n_labelled > 0 or outcome.layout in _UNMISTAKABLE
     )
 
 
-def _looks_by_channel(images: list[Path], description: Description, n_channels: int | None) -> bool:
-    """Whether images without labels are named by channel; a lone series may as well be cases."""
-    parts = [split_channel(strip_suffix(file.name)) for file in images]
-    if any(channel is None for _, channel in parts):
+def _is_rival(other: Reading, taken: Reading) -> bool:
+    """Whether another reading would give other cases; the same images without labels are not."""
+    if other is taken or (other.n_labelled == 0 and other.files <= taken.files):
         return False
-    sizes = Counter(case for case, _ in parts)
-    n_per_case = n_channels or len(description.channel_names) or None
-    is_regular = len(set(sizes.values())) == 1 and {0} <= {channel for _, channel in parts}
-    if n_per_case is not None:
-        return is_regular and n_per_case in sizes.values()
-    return description.declares_channels or (is_regular and (len(sizes) > 1 or len(images) == 1))
+    return other.n_labelled > 0 or taken.n_labelled == 0
 
 
-def _listed_cases(
-    description: Description, images: list[Path], labels: list[Path]
-) -> list[CaseFiles]:
-    """Pairs of dataset.json whose names differ, so that names alone would not pair them."""
-    there = {*images, *labels}
-    return [
-        CaseFiles(strip_suffix(image.name), (image,), label)
-        for image, label in description.listed
-        if image in there
-        and label in there
-        and strip_suffix(image.name) != strip_suffix(label.name)
-    ]
-
-
-def _missing_listed(description: Description, root: Path) -> list[Problem]:
-    missing = [
-        image
-        for image, label in description.listed
-        # nnU-Net's older files list images without their channel number.
-        if not label.exists() or not (image.exists() or _first_channel(image).exists())
-    ]
-    if not missing:
-        return []
-    shown = ", ".join(relative_name(path, root) for path in missing[:3])
-    return [
-        Problem(
-            check_id="E12",
-            file=DESCRIPTION_NAME,
-            message=f"{len(missing)} of {len(description.listed)} listed pairs are not there: "
-            f"{shown}{' ...' if len(missing) > 3 else ''}",
-            fix="add the files, or take them out of the list",
-            severity="warning",
+def _no_layout(root: Path, outcomes: Mapping[str, NoFit]) -> DataError:
+    folders, files = folders_in(root), files_in(root)
+    inner = [path for path in folders if (path / "imagesTr").is_dir()]
+    if inner:
+        return DataError(
+            "no layout fits this folder", where=str(root), fix=f"did you mean {inner[0]}?"
         )
-    ]
+    names = [f"{path.name}/" for path in folders] + [path.name for path in files]
+    clues = [f"{name}: {outcome.found}" for name, outcome in outcomes.items() if outcome.found]
+    what = (
+        f"no layout fits; found {some_of(names, 6)}" if folders else "the folder holds no volumes"
+    )
+    what = "; ".join((what, *clues))
+    looked_for = [f"{name}: {outcome.looked_for}" for name, outcome in outcomes.items()]
+    return DataError(what, where=str(root), fix="\n         ".join(("looked for", *looked_for)))
 
 
-def _miscounted(
-    description: Description, found: _Found, cases: tuple[CaseFiles, ...], pairing: Pairing
-) -> list[Problem]:
-    """Whether there are as many labelled cases as promised; a test part has its own number."""
-    n_promised = description.n_training
-    is_test = found.images.name.lower() == "imagests"
-    n_labelled = sum(case.label is not None for case in cases)
-    # Files that lost their partner are reported by name (F01).
-    n_explained = len(cases) + len(pairing.problems)
-    if n_promised is None or is_test or n_labelled <= n_promised <= n_explained:
-        return []
-    is_short = n_labelled < n_promised
-    return [
-        Problem(
-            check_id="E12",
-            file=DESCRIPTION_NAME,
-            message=f"numTraining promises {n_promised} labelled cases, found are {n_labelled}",
-            fix="find the cases that were lost, or correct numTraining"
-            if is_short
-            else "correct numTraining, or take the cases out that do not belong to the dataset",
-            severity="warning" if is_short else "info",
-        )
-    ]
-
-
-def _first_channel(image: Path) -> Path:
-    stem = strip_suffix(image.name)
-    return image.with_name(f"{stem}_0000{image.name[len(stem) :]}")
-
-
-def _sorted_unique(cases: Iterable[CaseFiles], root: Path) -> tuple[CaseFiles, ...]:
-    ordered = tuple(sorted(cases, key=lambda case: case.case_id))
-    doubled = [name for name, n in Counter(c.case_id for c in ordered).items() if n > 1]
-    if doubled:
-        raise DataError(
-            f"two cases are called '{doubled[0]}'", where=str(root), fix="rename one of them"
-        )
-    return ordered
-
-
-def _layout_name(found: _Found, pairing: Pairing, description: Description) -> str:
-    is_nnunet = pairing.by_channel or description.declares_channels
-    return "nnunet" if found.layout == "decathlon" and is_nnunet else found.layout
-
-
-def _reason(found: _Found, pairing: Pairing, root: Path) -> str:
-    images = relative_name(found.images, root)
-    text = f"images in {'the folder itself' if images == '.' else images + '/'}"
-    text += f", labels in {relative_name(found.labels, root)}/" if found.labels else ", no labels"
-    return text + (", one file per channel (_0000)" if pairing.by_channel else "")
+def _unused(choice: Choice, layout: str) -> str:
+    keys = [key for key in ("channels", "label") if getattr(choice, key) is not None]
+    if not keys or layout in _CHOOSING:
+        return ""
+    names = " and ".join(f"ingest.{key}" for key in keys)
+    return f"; {names} not used: this layout has nothing to choose from"
 
 
 def _dataset_name(root: Path) -> str:

@@ -1,56 +1,36 @@
 """NIfTI files, read from their bytes: everything is checked, no voxel is copied or rescaled."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import deflate
-import nibabel as nib
 import numpy as np
-from jaxtyping import Float, Shaped
-from nibabel.spatialimages import HeaderDataError
+from jaxtyping import Shaped
 
-from pipeline.artifacts import FileFacts, Matrix4
+from pipeline.artifacts import FileFacts
 from pipeline.core.errors import FileFormatError, GeometryError, UsageError
 from pipeline.core.volume import Volume
 from pipeline.core.workspace import atomic_write
-from pipeline.io.files import GZIP_MAGIC, gunzip, gunzip_head, read_bytes
+from pipeline.io.files import GZIP_MAGIC, file_size, gunzip, gunzip_file, gunzip_head, read_bytes
+from pipeline.io.nifti_header import (
+    HEADER_SIZES,
+    Header,
+    NiftiHeader,
+    nifti_facts,
+    parse_nifti_header,
+)
+from pipeline.io.raw import RawVolume, facts_name, voxels_of
 
-# nibabel's headers carry no type annotations.
-Header = Any
-
-# Byte order and version follow from the first field, the size of the header (NIfTI-1.1, NIfTI-2).
-_HEADER_SIZES: dict[int, Any] = {348: nib.nifti1.Nifti1Header, 540: nib.nifti2.Nifti2Header}
+# Decoding at once is twice as fast but holds the compressed bytes beside the voxels: where those
+# are many, memory counts more.
+_STREAM_ABOVE_BYTES = 16 << 20
+_HEAD_BYTES = 1 << 16
 _MIN_FILE_BYTES = 352
-_SINGLE_MAGICS = (b"n+1", b"n+2")
-_PAIR_MAGICS = (b"ni1", b"ni2")
-# Codes of nifti1.h; colour, complex and 128-bit types have no place in a scalar volume.
-_DTYPES = {
-    **{2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8"},
-    **{256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"},
-}
-_OTHER_TYPES = {
-    **{0: "of unknown type", 1: "single bits", 32: "complex", 128: "RGB colour"},
-    **{1536: "128-bit floats", 1792: "complex", 2048: "complex", 2304: "RGBA colour"},
-}
-_FIX_EXPORT = "export the volume again as a three-dimensional scalar NIfTI-1 file"
+_MIN_HEADER_BYTES = 348
+_MAX_HEADER_BYTES = 540
 
 
-@dataclass(frozen=True)
-class RawNifti:
-    """A NIfTI file as it lies on disk.
-
-    Args:
-        facts: What the header says.
-        array: Voxels in the stored number type, not rescaled, axes as stored; a read-only view.
-    """
-
-    facts: FileFacts
-    array: Shaped[np.ndarray, "..."]
-
-
-def read_nifti(file: Path, *, root: Path) -> RawNifti:
+def read_nifti(file: Path, *, root: Path) -> RawVolume:
     """Read a single-file NIfTI-1 or NIfTI-2 volume (.nii, .nii.gz) of either byte order.
 
     The affine follows nibabel: the sform if its code is above 0, else the qform if its code is
@@ -71,174 +51,107 @@ def read_nifti(file: Path, *, root: Path) -> RawNifti:
             header says; F05 header not understood or no scalar number type; F06 dimensions that
             are no volume.
     """
-    raw = read_bytes(file)
-    head = _decoded_head(raw, file)
-    header = _parse_header(head, file)
-    dtype = _stored_dtype(header, file)
-    shape = _stored_shape(header, file)
-    offset = _voxel_offset(header, file)
-    n_voxel_bytes = math.prod(shape) * dtype.itemsize
-    content = _decoded(raw, offset + n_voxel_bytes, file)
-    if len(content) < offset + n_voxel_bytes:
+    beginning = _beginning(file)
+    head = _decoded_head(beginning, file, n_min=_MIN_FILE_BYTES)
+    parsed = parse_nifti_header(head, file, is_pair=False)
+    return _assemble(parsed, beginning, file, root=root)
+
+
+def read_nifti_pair(file: Path, *, root: Path) -> RawVolume:
+    """Read a NIfTI volume in two files, .hdr and .img, each perhaps with .gz.
+
+    Args:
+        file: Either of the two.
+        root: Folder that `facts.file` is relative to.
+
+    Returns:
+        Header facts and voxels; `facts.file` is the .img file.
+
+    Raises:
+        FileFormatError: F01 if the other file is not there; F05 for Analyze 7.5, which does not
+            say which side is left; else as `read_nifti`.
+    """
+    header_file, image_file = pair_files(file)
+    raw_header = read_bytes(header_file)
+    head = _decoded_head(raw_header, header_file, n_min=_MIN_HEADER_BYTES)
+    parsed = parse_nifti_header(head, header_file, is_pair=True)
+    beginning = _beginning(image_file)
+    _check_gzip_name(beginning, image_file)
+    raw = _assemble(parsed, beginning, image_file, root=root)
+    n_bytes = raw.facts.n_bytes + len(raw_header)
+    return RawVolume(raw.facts.model_copy(update={"n_bytes": n_bytes}), raw.array)
+
+
+def pair_files(file: Path) -> tuple[Path, Path]:
+    """Header and voxel file of a pair, given either of them.
+
+    Raises:
+        FileFormatError: F01 if the other one is not there.
+    """
+    is_gzip = file.name.lower().endswith(".gz")
+    plain = file.name[:-3] if is_gzip else file.name
+    stem, suffix = plain[:-4], plain[-4:]
+    is_header = suffix.lower() == ".hdr"
+    wanted = ".img" if is_header else ".hdr"
+    wanted = wanted.upper() if suffix.isupper() else wanted
+    ends = (".gz", "") if is_gzip else ("", ".gz")
+    other = next((f for end in ends if (f := file.with_name(stem + wanted + end)).exists()), None)
+    if other is None:
+        what = "its voxels" if is_header else "its header"
         raise FileFormatError(
-            f"the header promises {offset + n_voxel_bytes} bytes, the file holds {len(content)}",
-            check_id="F04",
+            f"half a pair: {what}, {stem}{wanted}, is not beside it",
+            check_id="F01",
             where=str(file),
-            fix="copy or export the file again; voxels are missing at its end",
+            fix=f"add {stem}{wanted}, or export the volume as one .nii.gz file",
         )
-    array = np.frombuffer(content, dtype, math.prod(shape), offset).reshape(shape, order="F")
-    array.flags.writeable = False
-    facts = _facts(
-        header,
-        file=file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name,
-        n_bytes=len(raw),
-        n_trailing_bytes=len(content) - offset - n_voxel_bytes,
-        where=file,
-    )
-    return RawNifti(facts, array)
+    return (file, other) if is_header else (other, file)
 
 
-def _decoded_head(raw: bytes, file: Path) -> bytes:
-    is_gzip_name = file.name.lower().endswith(".gz")
-    is_gzip = raw[:2] == GZIP_MAGIC
+def _beginning(file: Path) -> bytes:
+    """The whole file, but of a large compressed one only its beginning."""
+    is_streamed = file.name.lower().endswith(".gz") and file_size(file) > _STREAM_ABOVE_BYTES
+    return read_bytes(file, _HEAD_BYTES if is_streamed else -1)
+
+
+def _assemble(parsed: NiftiHeader, beginning: bytes, file: Path, *, root: Path) -> RawVolume:
+    n_expected = parsed.offset + math.prod(parsed.shape) * parsed.dtype.itemsize
+    n_bytes = file_size(file)
+    content: bytes | bytearray = beginning
+    if len(beginning) < n_bytes and beginning[:2] == GZIP_MAGIC:
+        content = gunzip_file(file, n_expected)
+    elif beginning[:2] == GZIP_MAGIC:
+        content = gunzip(beginning, n_expected, file)
+    array, n_trailing = voxels_of(content, parsed.dtype, parsed.shape, parsed.offset, file)
+    facts = nifti_facts(parsed, file, name=facts_name(file, root), n_bytes=n_bytes)
+    return RawVolume(facts.model_copy(update={"n_trailing_bytes": n_trailing}), array)
+
+
+def _decoded_head(raw: bytes, file: Path, *, n_min: int) -> bytes:
     if not raw:
         raise _not_as_named("the file is empty", file)
-    if is_gzip != is_gzip_name:
-        what = "is gzip although its name does not end in .gz"
-        if is_gzip_name:
-            what = "is not gzip although its name ends in .gz"
-        raise _not_as_named(f"the file {what}", file)
-    head = gunzip_head(raw, 540, file) if is_gzip else raw[:540]
-    if len(head) < _MIN_FILE_BYTES:
+    _check_gzip_name(raw, file)
+    is_gzip = raw[:2] == GZIP_MAGIC
+    head = gunzip_head(raw, _MAX_HEADER_BYTES, file) if is_gzip else raw[:_MAX_HEADER_BYTES]
+    if len(head) < n_min:
         if is_gzip:
             gunzip(raw, len(head), file)  # tells a truncated file from a short one
         raise _not_as_named(f"the file is too small for a volume ({len(head)} bytes)", file)
     return head
 
 
-def _decoded(raw: bytes, n_expected: int, file: Path) -> bytes | bytearray:
-    if raw[:2] == GZIP_MAGIC:
-        return gunzip(raw, n_expected, file)
-    return raw
-
-
-def _parse_header(head: bytes, file: Path) -> Header:
-    for endianness, order in (("<", "little"), (">", "big")):
-        size = int.from_bytes(head[:4], order)  # type: ignore[arg-type]  # a Literal by its table
-        if size in _HEADER_SIZES and len(head) >= size:
-            header = _HEADER_SIZES[size](head[:size], endianness, check=False)
-            break
-    else:
-        raise _bad_header("the file is not NIfTI: its first bytes are no header size", file)
-    magic = bytes(header["magic"].item())
-    if magic in _PAIR_MAGICS:
-        raise _bad_header("the header belongs to a .hdr/.img pair: not supported yet", file)
-    if magic not in _SINGLE_MAGICS:
-        raise _bad_header(f"the file is not NIfTI: magic {magic!r} (Analyze 7.5?)", file)
-    return header
-
-
-def _stored_dtype(header: Header, file: Path) -> np.dtype[np.generic]:
-    code = int(header["datatype"])
-    if code not in _DTYPES:
-        kind = _OTHER_TYPES.get(code, f"of a type NIfTI does not define (code {code})")
-        raise _bad_header(f"the voxels are {kind}, not plain numbers", file)
-    return np.dtype(_DTYPES[code]).newbyteorder(header.endianness)
-
-
-def _stored_shape(header: Header, file: Path) -> tuple[int, ...]:
-    dim = [int(n) for n in header["dim"]]
-    shape = tuple(dim[1 : dim[0] + 1]) if 1 <= dim[0] <= 7 else ()
-    if len(shape) < 3 or min(shape) < 1:
-        raise _bad_dimensions(f"the header describes no volume: dim = {dim}", file)
-    if math.prod(shape[4:]) > 1:
-        raise _bad_dimensions(f"the file has {len(shape)} axes: {shape}", file)
-    return shape
-
-
-def _voxel_offset(header: Header, file: Path) -> int:
-    offset = float(header["vox_offset"])
-    lowest = int(header.single_vox_offset)
-    if offset == 0:
-        return lowest
-    if not math.isfinite(offset) or offset != int(offset) or offset < lowest:
-        raise _bad_header(f"the voxels cannot begin at byte {offset:g}", file)
-    return int(offset)
-
-
-def _facts(
-    header: Header, *, file: str, n_bytes: int, n_trailing_bytes: int, where: Path
-) -> FileFacts:
-    slope, inter = _scaling(header, where)
-    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
-    sform = _matrix(header.get_sform()) if sform_code > 0 else None
-    qform = _qform(header) if qform_code > 0 else None
-    source: Literal["sform", "qform", "pixdim"] = "pixdim"
-    affine = None
-    if sform_code > 0:
-        source, affine = "sform", sform
-    elif qform_code > 0:
-        source, affine = "qform", qform
-    else:
-        affine = _matrix(header.get_base_affine())
-    i_mm, j_mm, k_mm = (float(n) if math.isfinite(n) else 0.0 for n in header["pixdim"][1:4])
-    dim = header["dim"]
-    return FileFacts(
-        file=file,
-        n_bytes=n_bytes,
-        format="nifti2" if isinstance(header, nib.nifti2.Nifti2Header) else "nifti1",
-        dtype=np.dtype(_DTYPES[int(header["datatype"])]).name,
-        shape=tuple(int(n) for n in dim[1 : int(dim[0]) + 1]),
-        affine=affine or _NO_MATRIX,
-        affine_source=source,
-        pixdim_mm=(i_mm, j_mm, k_mm),
-        sform_code=sform_code,
-        qform_code=qform_code,
-        sform=sform,
-        qform=qform,
-        scl_slope=slope,
-        scl_inter=inter,
-        n_trailing_bytes=n_trailing_bytes,
-    )
-
-
-_NO_ROW = (0.0, 0.0, 0.0, 0.0)
-_NO_MATRIX: Matrix4 = (_NO_ROW, _NO_ROW, _NO_ROW, _NO_ROW)
-
-
-def _scaling(header: Header, file: Path) -> tuple[float | None, float | None]:
-    try:
-        slope, inter = header.get_slope_inter()
-    except HeaderDataError:
-        raise _bad_header("scl_slope is set but scl_inter is not finite", file) from None
-    return slope, inter
-
-
-def _qform(header: Header) -> Matrix4 | None:
-    try:
-        with np.errstate(all="ignore"):  # what overflows is not finite and refused below
-            return _matrix(header.get_qform())
-    except (HeaderDataError, ValueError):  # the quaternion is none, or a voxel size is negative
-        return None
-
-
-def _matrix(array: Float[np.ndarray, "4 4"]) -> Matrix4 | None:
-    if not np.all(np.isfinite(array)):
-        return None
-    return tuple(tuple(float(x) for x in row) for row in array)  # type: ignore[return-value]  # 4 by 4
+def _check_gzip_name(raw: bytes, file: Path) -> None:
+    is_gzip_name = file.name.lower().endswith(".gz")
+    if (raw[:2] == GZIP_MAGIC) == is_gzip_name:
+        return
+    what = "is gzip although its name does not end in .gz"
+    if is_gzip_name:
+        what = "is not gzip although its name ends in .gz"
+    raise _not_as_named(f"the file {what}", file)
 
 
 def _not_as_named(what: str, file: Path) -> FileFormatError:
     fix = "copy or export the file again, or correct its name"
     return FileFormatError(what, check_id="F02", where=str(file), fix=fix)
-
-
-def _bad_header(what: str, file: Path) -> FileFormatError:
-    return FileFormatError(what, check_id="F05", where=str(file), fix=_FIX_EXPORT)
-
-
-def _bad_dimensions(what: str, file: Path) -> FileFormatError:
-    return FileFormatError(what, check_id="F06", where=str(file), fix=_FIX_EXPORT)
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -253,9 +166,10 @@ def write_nifti(file: Path, volume: Volume, *, like: FileFacts | None) -> None:
     Args:
         file: Name ending in .nii or .nii.gz.
         volume: Label map (i, j, k) or image (channel, i, j, k); channels become the fourth axis.
-        like: Facts of the file this volume belongs to. Its sform and qform are repeated, with
-            their codes, so that every program places both files alike. None writes the volume's
-            affine as sform and qform with code 1 (scanner).
+        like: Facts of the file this volume belongs to. The sform and qform of a NIfTI file are
+            repeated, with their codes, so that every program places both files alike. For other
+            formats, and for None, the volume's affine becomes sform and qform with code 1
+            (scanner); a sheared one is exact in the sform only, a qform cannot hold it.
 
     Raises:
         GeometryError: If the grid is not the one of `like`.
@@ -270,15 +184,16 @@ def write_nifti(file: Path, volume: Volume, *, like: FileFacts | None) -> None:
     if array.ndim == 4:
         array = np.moveaxis(array, 0, 3)
     is_large = max(array.shape) > _MAX_NIFTI1_AXIS
-    header = _HEADER_SIZES[540 if is_large else 348]()
+    header = HEADER_SIZES[540 if is_large else 348]()
     header.set_data_dtype(array.dtype)
     header.set_data_shape(array.shape)
     header.set_xyzt_units("mm")
-    if like is None:
+    if like is not None:
+        _check_same_grid(volume, like, file)
+    if like is None or like.affine_source == "direction":
         header.set_qform(volume.affine, 1)
         header.set_sform(volume.affine, 1)
     else:
-        _check_same_grid(volume, like, file)
         _copy_placement(header, like)
     header["vox_offset"] = header.single_vox_offset
     # Four zero bytes after the header say that no extension follows.

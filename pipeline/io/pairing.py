@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,13 +24,26 @@ class CaseFiles:
 
     Args:
         case_id: Name of the case.
-        images: One file per channel, or one file with all channels.
-        label: The label file, if there is one.
+        images: One file per channel, or one file with all channels; a DICOM series is its folder.
+        label: The label file, if there is one; where every class has a file of its own, the folder
+            that holds them.
+        masks: One file per class, sorted by name; empty for an ordinary label file.
+        label_values: Class name to the values that its voxels get, where labels name their
+            structures (masks, segments, contours); None where the values of the file count.
+        mask_order: Names of masks that may overlap, later ones painted over earlier ones.
     """
 
     case_id: str
     images: tuple[Path, ...]
     label: Path | None
+    masks: tuple[Path, ...] = ()
+    label_values: Mapping[str, tuple[int, ...]] | None = None
+    mask_order: tuple[str, ...] = ()
+
+    @property
+    def label_files(self) -> tuple[Path, ...]:
+        """Every file the label is read from; empty for a case without a label."""
+        return self.masks or ((self.label,) if self.label is not None else ())
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,8 @@ def pair_files(
     """Pair image files with label files.
 
     Names are compared as they are; without channel numbers; without role words ("_seg"); without
-    both. The first of these that pairs the most labels is used for all files.
+    both. The first of these that pairs the most labels is used for all files. What is left then is
+    paired without regard to upper and lower case.
 
     Args:
         images: Image files.
@@ -91,8 +105,9 @@ def pair_files(
     label_of = {rule.label_key(strip_suffix(label.name)): label for label in sorted(labels)}
     cases: list[CaseFiles] = []
     problems = [*doubled_images, *doubled_labels]
+    other_case = _by_other_case(label_of, groups)
     for key, files in sorted(groups.items()):
-        label = label_of.pop(key, None)
+        label = label_of.pop(key, None) or label_of.pop(other_case.get(key.casefold(), ""), None)
         cases.append(CaseFiles(key, tuple(files), label))
         if label is None and labels:
             problems.append(_without_partner(files[0], "label", key, root))
@@ -134,8 +149,16 @@ def _n_paired(rule: _Rule, images: Sequence[Path], labels: Sequence[Path]) -> in
     )
 
 
+def _by_other_case(labels: Iterable[str], images: Iterable[str]) -> dict[str, str]:
+    """Labels that no image is named like, by their name without regard to upper and lower case."""
+    there = set(images)
+    lone = [key for key in labels if key not in there]
+    n_same = Counter(key.casefold() for key in lone)
+    return {key.casefold(): key for key in lone if n_same[key.casefold()] == 1}
+
+
 def _without_doubles(files: Sequence[Path], root: Path) -> tuple[list[Path], list[Problem]]:
-    """Leave out files that differ only by .nii or .nii.gz: nobody can say which one counts."""
+    """Leave out files that differ only by their suffix: nobody can say which one counts."""
     by_stem: dict[Path, list[Path]] = defaultdict(list)
     for file in files:
         by_stem[file.with_name(strip_suffix(file.name))].append(file)

@@ -155,6 +155,7 @@ def _class_summary(
         n_missed=statuses.count("missed"),
         n_hallucinated=statuses.count("hallucinated"),
         n_absent=statuses.count("absent"),
+        n_not_annotated=sum(name in case.not_annotated for case in cases),
         **{metric: found for metric, found in optional.items() if found.n},
     )
 

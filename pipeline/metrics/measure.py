@@ -9,7 +9,7 @@ from jaxtyping import Integer
 from pipeline.core.geometry import Spacing
 from pipeline.metrics.lesion import AS_DRAWN, LesionRule, LesionScores, lesion_scores
 from pipeline.metrics.overlap import OverlapScores
-from pipeline.metrics.regions import region_mask, region_overlap
+from pipeline.metrics.regions import region_mask, with_regions
 from pipeline.metrics.scores import MM3_PER_ML, CaseScores
 from pipeline.metrics.surface import SurfaceScores, surface_scores
 
@@ -77,23 +77,16 @@ def with_measures(
     if prediction is None:
         prediction = np.broadcast_to(np.zeros((), reference.dtype), reference.shape)
     maps = _Maps(prediction, reference, tuple(class_names), spacing_mm)
-    regions = _regions(case, measures)
-    complete = replace(
-        case,
-        classes=(*case.classes, *regions),
-        lesions=tuple(_lesions(s, maps, measures) for s in _with_lesions(case, measures)),
-    )
+    complete = with_regions(case, measures.regions)
+    regions = complete.classes[len(case.classes) :]
+    lesions = tuple(_lesions(s, maps, measures) for s in _with_lesions(case, measures))
+    complete = replace(complete, lesions=lesions)
     if not measures.has_surfaces:
         return complete
     surfaces = (*_surfaces(maps, measures), *_region_surfaces(regions, maps, measures))
     # A case nobody predicted has no entry for classes its reference does not hold.
     scored = {s.class_name for s in complete.classes}
     return replace(complete, surfaces=tuple(s for s in surfaces if s.class_name in scored))
-
-
-def _regions(case: CaseScores, measures: Measures) -> tuple[OverlapScores, ...]:
-    found = (region_overlap(case, name, members) for name, members in measures.regions.items())
-    return tuple(overlap for overlap in found if overlap is not None)
 
 
 def _with_lesions(case: CaseScores, measures: Measures) -> list[OverlapScores]:

@@ -149,11 +149,7 @@ def confusion_matrix(
         GeometryError: If the two shapes differ.
         DataError: If a map holds a value outside 0..n_classes.
     """
-    if prediction.shape != reference.shape:
-        raise GeometryError(
-            f"prediction {prediction.shape} and reference {reference.shape} differ in shape",
-            fix="score them on the same grid",
-        )
+    _check_shapes(prediction, reference)
     n_labels = n_classes + 1
     n_pairs = n_labels**2
     counts = np.zeros(n_pairs, dtype=np.int64)
@@ -177,6 +173,42 @@ def confusion_matrix(
         counts += np.bincount(foreground, minlength=n_pairs)
         counts[0] += pairs.size - foreground.size
     return counts.reshape(n_labels, n_labels)
+
+
+def without_ignored(
+    *,
+    prediction: Integer[np.ndarray, "..."],
+    reference: Integer[np.ndarray, "..."],
+    ignore_index: int | None,
+) -> tuple[Integer[np.ndarray, "..."], Integer[np.ndarray, "..."]]:
+    """Make background of both maps where the reference says that a voxel does not count.
+
+    A structure that goes on into such voxels ends at their edge in both maps, also for surfaces.
+    Elsewhere a prediction that itself says "ignore" predicts no class.
+
+    Args:
+        prediction: Predicted class indices.
+        reference: Reference class indices on the same grid.
+        ignore_index: Index of voxels that do not count; None if all do.
+
+    Returns:
+        Prediction and reference without that index; the maps themselves if it is in neither.
+
+    Raises:
+        GeometryError: If the two shapes differ.
+    """
+    if ignore_index is None:
+        return prediction, reference
+    _check_shapes(prediction, reference)
+    is_ignored = reference == ignore_index
+    is_background = is_ignored | (prediction == ignore_index)
+    if not is_background.any():
+        return prediction, reference
+    zero = np.zeros((), reference.dtype)
+    return (
+        np.where(is_background, zero.astype(prediction.dtype), prediction),
+        np.where(is_ignored, zero, reference),
+    )
 
 
 def overlap_scores(
@@ -231,6 +263,16 @@ def mistaken_classes(
         for r, p in np.argwhere(foreground)
         if r != p
     )
+
+
+def _check_shapes(
+    prediction: Integer[np.ndarray, "..."], reference: Integer[np.ndarray, "..."]
+) -> None:
+    if prediction.shape != reference.shape:
+        raise GeometryError(
+            f"prediction {prediction.shape} and reference {reference.shape} differ in shape",
+            fix="score them on the same grid",
+        )
 
 
 def check_class_indices(chunk: Integer[np.ndarray, "..."], n_classes: int, role: str) -> None:

@@ -1,54 +1,129 @@
 """From a prepared image to a label map on the source grid: shared by validation and inference."""
 
+import logging
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
 import torch
 from jaxtyping import Float, UInt
-from torch import nn
 
-from pipeline.artifacts import Plan
 from pipeline.core.geometry import Shape3
-from pipeline.models.window import WindowSettings, sliding_window_logits
-from pipeline.transforms.restore import restore_labels
+from pipeline.models.decode import Grid, ProbabilitySink, decode_planes
+from pipeline.models.memory import Decision, choose_path, estimate_memory, free_memory
+from pipeline.models.predictor import FlipTally, Predictor
+from pipeline.models.window import iterate_planes, n_windows
+from pipeline.transforms.body import Box, body_box, whole_box
+
+logger = logging.getLogger(__name__)
 
 
-def window_settings(plan: Plan, *, overlap: float, batch_size: int | None = None) -> WindowSettings:
-    """Windows the size of the training patch.
+@dataclass(frozen=True)
+class Segmentation:
+    """What a model says of one image.
 
     Args:
-        plan: Plan the network was trained with.
-        overlap: Share of a window that its neighbour repeats, 0 to below 1.
-        batch_size: Windows per forward pass; None takes the training batch.
-
-    Returns:
-        Settings for `sliding_window_logits`.
+        labels: Class indices on the source grid, RAS.
+        flip_disagreement: 1 minus the Dice between the answers to mirrored and plain windows; None
+            without mirroring or without foreground.
+        computed_on: "cpu", "cuda", "cuda+cpu" or "openvino", and why where it was not the first
+            choice.
     """
-    return WindowSettings(
-        window=plan.patch_size,
-        overlap=overlap,
-        batch_size=batch_size or max(2, plan.batch_size),
-        n_classes=plan.network.n_output_channels,
-    )
+
+    labels: UInt[np.ndarray, "i j k"]
+    flip_disagreement: float | None
+    computed_on: str
 
 
 def segment_prepared(
-    network: nn.Module,
+    predictor: Predictor,
     image: Float[np.ndarray, "channel i j k"],
     source_shape: Shape3,
-    settings: WindowSettings,
-    device: torch.device,
-) -> UInt[np.ndarray, "source_i source_j source_k"]:
+    *,
+    sink: ProbabilitySink | None = None,
+) -> Segmentation:
     """Predict the class of every voxel of the source grid.
 
+    Where it is computed follows from an estimate of the memory needed. Should memory run out on a
+    GPU all the same, the next path is taken: sums on the CPU, then everything on the CPU.
+
     Args:
-        network: In evaluation mode, on the device.
+        predictor: From `make_predictor` or `ensemble_predictor`.
         image: Prepared image (normalized, at target spacing, RAS).
         source_shape: Shape of the RAS source grid to restore.
-        settings: Window grid.
-        device: Where to compute.
+        sink: Gets the probabilities plane by plane; after a fall-back it starts again at plane 0.
 
     Returns:
-        Class indices on the source grid, RAS.
+        Class indices, and how they came about.
+
+    Raises:
+        DataError: If the case cannot fit into the memory of this machine.
     """
-    prepared = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).to(device)
-    logits = sliding_window_logits(network, prepared, settings)
-    return restore_labels(logits, source_shape)
+    shape = image.shape[1], image.shape[2], image.shape[3]
+    grid = Grid(shape, _visited(predictor, image), source_shape)
+    i, j, k = (part.stop - part.start for part in grid.box)
+    estimate = estimate_memory(predictor, shape, source_shape, visited=(i, j, k))
+    free = free_memory(predictor.device)
+    decision = choose_path(estimate, free, predictor.device, n_held_bytes=estimate.image)
+    while True:
+        try:
+            return _segment_on(decision, predictor, image, grid, sink)
+        except torch.OutOfMemoryError:
+            decision = decision.after_out_of_memory()
+            logger.warning("%s: going on with %s", decision.reason, decision.path)
+            torch.cuda.empty_cache()
+
+
+def _segment_on(
+    decision: Decision,
+    predictor: Predictor,
+    image: Float[np.ndarray, "channel i j k"],
+    grid: Grid,
+    sink: ProbabilitySink | None,
+) -> Segmentation:
+    cpu = torch.device("cpu")
+    if decision.path == "cpu" and predictor.device != cpu:
+        moved = predictor.on(cpu)
+        try:
+            return _segment_on(decision, moved, image, grid, sink)
+        finally:
+            # The networks are the same ones: the next case finds them where they were.
+            predictor.on(predictor.device)
+    storage = predictor.device if decision.path == "cuda" else cpu
+    part = np.ascontiguousarray(image[(slice(None), *grid.box)], dtype=np.float32)
+    tally = FlipTally() if predictor.mirror_axes else None
+    planes = iterate_planes(
+        partial(predictor, tally=tally), torch.from_numpy(part).to(storage), predictor.windows
+    )
+    decoding = predictor.decoding.on(storage)
+    labels = decode_planes(planes, decoding, grid, sink)
+    disagreement = tally.disagreement if tally is not None else None
+    return Segmentation(labels, disagreement, _computed_on(decision, predictor))
+
+
+def _computed_on(decision: Decision, predictor: Predictor) -> str:
+    backend = predictor.options.backend
+    where = decision.path if backend == "torch" else backend
+    return f"{where} ({decision.reason})" if decision.reason else where
+
+
+def _visited(predictor: Predictor, image: Float[np.ndarray, "channel i j k"]) -> Box:
+    """The box of the patient, but only where it saves windows: every crop moves them."""
+    shape = image.shape[1], image.shape[2], image.shape[3]
+    if predictor.options.crop == "off":
+        return whole_box(shape)
+    body = body_box(image, predictor.plan.preprocessing)
+    window = predictor.plan.patch_size
+    box = [_at_least(*one) for one in zip(body, window, shape, strict=True)]
+    inside = [part.stop - part.start for part in box]
+    saves = n_windows((inside[0], inside[1], inside[2]), predictor.windows) < n_windows(
+        shape, predictor.windows
+    )
+    return (box[0], box[1], box[2]) if saves else whole_box(shape)
+
+
+def _at_least(part: slice, window: int, n_voxels: int) -> slice:
+    """Widen a range to a window: real voxels are better than padding."""
+    missing = max(0, min(window, n_voxels) - (part.stop - part.start))
+    start = min(max(0, part.start - missing // 2), n_voxels - (part.stop - part.start) - missing)
+    return slice(start, start + (part.stop - part.start) + missing)

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Float32
@@ -15,12 +15,6 @@ from pipeline.core.geometry import Shape3
 
 # Smallest weight of a window's voxel: a corner seen by one window only must still count (as MONAI).
 _MIN_IMPORTANCE = 1e-3
-# torch takes its fast CPU convolution for small volumes only from two windows on
-# (reference/performance.md 4c: 1.9 times faster for a whole small network).
-_MIN_CPU_BATCH = 2
-# Largest window plane (i times j, voxels) for which that holds: torch switches at channels x i x j
-# above 20480, with the 8 channels of our smallest network (benchmarks/window.py).
-_MAX_SLOW_PLANE = 2560
 
 
 @dataclass(frozen=True)
@@ -29,16 +23,16 @@ class WindowSettings:
 
     Args:
         window: Size of a window along i, j, k, in voxels.
-        n_classes: Channels the network gives, background included.
+        n_outputs: Channels the network gives.
         overlap: Share of a window that the next one covers again at least, in [0, 1).
-        batch_size: Windows per call of the network; on a CPU at least 2 are used.
+        batch_size: Windows per call of the network.
 
     Raises:
         ConfigError: If a value is out of range.
     """
 
     window: Shape3
-    n_classes: int
+    n_outputs: int
     overlap: float = 0.5
     batch_size: int = 2
 
@@ -47,9 +41,9 @@ class WindowSettings:
             raise ConfigError(
                 f"the window overlap is {self.overlap}", fix="choose a value from 0 to below 1"
             )
-        if min(*self.window, self.n_classes, self.batch_size) < 1:
+        if min(*self.window, self.n_outputs, self.batch_size) < 1:
             raise ConfigError(
-                f"window {self.window}, {self.n_classes} classes, {self.batch_size} per batch",
+                f"window {self.window}, {self.n_outputs} outputs, {self.batch_size} per batch",
                 fix="sizes and counts start at 1",
             )
 
@@ -94,74 +88,114 @@ def gaussian_importance(window: Shape3, sigma_fraction: float = 1 / 8) -> Float3
     return weights.clamp(min=_MIN_IMPORTANCE)
 
 
-def sliding_window_logits(
+def iterate_planes(
     network: Callable[[Tensor], Tensor],
     image: Float[Tensor, "channel i j k"],
     settings: WindowSettings,
-) -> Float32[Tensor, "classes i j k"]:
-    """Logits of a whole volume from overlapping windows, blended with Gaussian weights.
+) -> Iterator[tuple[int, Float32[Tensor, "outputs n j k"]]]:
+    """What a network says of a whole volume: overlapping windows, blended with Gaussian weights.
+
+    Windows are visited in the order of i, then j, then k. Planes that no later window reaches are
+    handed over and forgotten: never more planes are held than a window has along i.
 
     Args:
-        network: Maps (batch, channel, i, j, k) to (batch, classes, i, j, k) at the size of a
-            window; in evaluation mode. Autocast, if wanted, is inside it.
-        image: Prepared image, shape (channel, i, j, k), on the device of the network. Axes shorter
+        network: Maps (batch, channel, i, j, k) to (batch, outputs, i, j, k) at the size of a
+            window, on any device; in evaluation mode. Autocast, if wanted, is inside it.
+        image: Prepared image, shape (channel, i, j, k); sums are kept on its device. Axes shorter
             than the window are padded with zeros on both sides.
-        settings: Window, classes, overlap and batch.
+        settings: Window, outputs, overlap and batch.
 
-    Returns:
-        Logits, shape (classes, i, j, k), float32, on the same device.
+    Yields:
+        First plane along i and the outputs of all finished planes (outputs, n, j, k), float32, in
+        rising order and without gaps. They are overwritten once the next ones are asked for.
 
     Raises:
-        CheckpointError: If the network gives another number of classes or another size.
+        CheckpointError: If the network gives another number of outputs or another size.
     """
-    with torch.inference_mode():
-        padded, inner = _padded(image, settings.window)
-        importance = gaussian_importance(settings.window).to(image.device)
-        shape = padded.shape[1:]
-        total = torch.zeros((settings.n_classes, *shape), device=image.device)
-        weight = torch.zeros(tuple(shape), device=image.device)
-        for place, logits in _window_logits(network, padded, settings):
-            total[(slice(None), *place)].addcmul_(logits, importance)
-            weight[place] += importance
-        total /= weight
-        return total[(slice(None), *inner)].contiguous()
+    padded, (inner_i, inner_j, inner_k) = _padded(image, settings.window)
+    ring = _Ring.empty(settings, padded)
+    for place, outputs in _window_outputs(network, padded, settings):
+        n_done = place[0].start - ring.first
+        if n_done:
+            yield ring.first, ring.finished(n_done)[:, :, inner_j, inner_k]
+            ring = ring.advanced(n_done)
+        ring.add(place, outputs)
+    # Planes of padding can only be left here: a padded axis has a single row of windows.
+    left = slice(inner_i.start, inner_i.start + image.shape[1] - ring.first)
+    yield ring.first, ring.finished(ring.depth)[:, left, inner_j, inner_k]
+
+
+def n_windows(shape: Shape3, settings: WindowSettings) -> int:
+    """Number of windows that cover a volume of that shape."""
+    return len(_places(shape, settings))
 
 
 Place = tuple[slice, slice, slice]
 
 
-def _window_logits(
+@dataclass(frozen=True)
+class _Ring:
+    """Weighted sums of the planes that windows still reach; the first is plane `first`."""
+
+    first: int
+    total: Float32[Tensor, "outputs depth j k"]
+    weight: Float32[Tensor, "depth j k"]
+    importance: Float32[Tensor, "depth wj wk"]
+
+    @classmethod
+    def empty(cls, settings: WindowSettings, image: Float[Tensor, "channel i j k"]) -> "_Ring":
+        shape = (settings.window[0], *image.shape[2:])
+        return cls(
+            0,
+            torch.zeros((settings.n_outputs, *shape), device=image.device),
+            torch.zeros(shape, device=image.device),
+            gaussian_importance(settings.window).to(image.device),
+        )
+
+    @property
+    def depth(self) -> int:
+        return self.weight.shape[0]
+
+    def add(self, place: Place, outputs: Float[Tensor, "outputs wi wj wk"]) -> None:
+        _, j, k = place
+        with torch.inference_mode():
+            self.total[:, :, j, k].addcmul_(outputs, self.importance)
+            self.weight[:, j, k] += self.importance
+
+    def finished(self, n_planes: int) -> Float32[Tensor, "outputs n j k"]:
+        return self.total[:, :n_planes].div_(self.weight[:n_planes])
+
+    def advanced(self, n_planes: int) -> "_Ring":
+        """Forget the first planes; the others move up, one by one, as they may overlap."""
+        n_kept = self.depth - n_planes
+        for plane in range(n_kept):
+            self.total[:, plane] = self.total[:, plane + n_planes]
+            self.weight[plane] = self.weight[plane + n_planes]
+        self.total[:, n_kept:] = 0
+        self.weight[n_kept:] = 0
+        return replace(self, first=self.first + n_planes)
+
+
+def _window_outputs(
     network: Callable[[Tensor], Tensor],
     image: Float[Tensor, "channel i j k"],
     settings: WindowSettings,
 ) -> Iterator[tuple[Place, Tensor]]:
-    """Each window's place and logits, in the order of i, then j, then k.
-
-    In that order all windows of one plane of windows come together, so that a consumer may finish
-    and release the planes below the next start along i.
-    """
+    """Each window's place and outputs, in the order of i, then j, then k."""
     places = _places(tuple(image.shape[1:]), settings)
-    n_least = _least_batch(settings.window, image.device)
-    n_batch = max(settings.batch_size, n_least)
-    expected = (settings.n_classes, *settings.window)
-    for first in range(0, len(places), n_batch):
-        group = places[first : first + n_batch]
-        # A lone window goes in twice; the copy's logits are dropped by the zip below.
-        visited = group * n_least if len(group) < n_least else group
-        output = network(torch.stack([image[(slice(None), *place)] for place in visited]))
-        if tuple(output.shape[1:]) != expected:
+    expected = (settings.n_outputs, *settings.window)
+    for first in range(0, len(places), settings.batch_size):
+        group = places[first : first + settings.batch_size]
+        with torch.inference_mode():
+            outputs = network(torch.stack([image[(slice(None), *place)] for place in group]))
+        if tuple(outputs.shape[1:]) != expected:
             raise CheckpointError(
-                f"the network gives {tuple(output.shape[1:])} (classes, i, j, k) per window, "
+                f"the network gives {tuple(outputs.shape[1:])} (outputs, i, j, k) per window, "
                 f"not {expected}",
                 fix="use the plan that the network was built from",
             )
-        yield from zip(group, output[: len(group)].float(), strict=True)
-
-
-def _least_batch(window: Shape3, device: torch.device) -> int:
-    """2 where a CPU takes longer over one window than over two of the same."""
-    is_small = window[0] * window[1] <= _MAX_SLOW_PLANE
-    return _MIN_CPU_BATCH if device.type == "cpu" and is_small else 1
+        for place, output in zip(group, outputs, strict=True):
+            yield place, output.to(image.device, torch.float32)
 
 
 def _places(shape: tuple[int, ...], settings: WindowSettings) -> list[Place]:

@@ -12,7 +12,9 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from pipeline.core.config import StrictModel, dump_yaml
+from pipeline.core.errors import UsageError
 from pipeline.core.log import JsonLinesHandler
+from pipeline.core.parallel import JOURNAL_NAME, case_runs
 from pipeline.core.tracker import Tracker
 from pipeline.core.workspace import write_json, write_text
 from pipeline.runner.request import Request
@@ -56,7 +58,16 @@ def stage_run(  # noqa: PLR0913  # keyword-only, each with a default
 
     Yields:
         The tracker for the stage.
+
+    Raises:
+        UsageError: If a part of the cases is asked of a stage that needs all of them.
     """
+    if request.experiment.parallel.part is not None:
+        raise UsageError(
+            "this command needs all cases",
+            where="--part",
+            fix="use --part with 'voxline ingest' or 'voxline infer', then run this without it",
+        )
     workspace = request.workspace
     folder = folder or workspace.stage_dir(name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,14 +78,17 @@ def stage_run(  # noqa: PLR0913  # keyword-only, each with a default
     started_at, started_s = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     status, message = "failed", ""
     try:
-        with open_tracker(
-            request.experiment.tracking,
-            workspace,
-            stage=name,
-            run_name=run_name,
-            new_parent=new_parent,
-            parent=parent,
-        ) as tracker:
+        with (
+            case_runs(request.experiment.parallel, folder / JOURNAL_NAME),
+            open_tracker(
+                request.experiment.tracking,
+                workspace,
+                stage=name,
+                run_name=run_name,
+                new_parent=new_parent,
+                parent=parent,
+            ) as tracker,
+        ):
             tracker.log_file(folder / "config.resolved.yaml", headline=name == "train")
             tracker.log_file(folder / "environment.json")
             yield tracker

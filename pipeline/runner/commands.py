@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.artifacts import (
     DatasetManifest,
@@ -28,30 +29,29 @@ from pipeline.core.errors import (
     MissingInputError,
     UsageError,
 )
+from pipeline.core.parallel_config import Part
 from pipeline.core.tracker import Tracker
 from pipeline.core.workspace import TRACKING_PARENT, Workspace, write_json
 from pipeline.experiment import experiment_schema
-from pipeline.io.discover import DatasetFolder, discover
+from pipeline.io.discover import DatasetFolder
 from pipeline.runner.around import stage_run
+from pipeline.runner.ingests import ingest_dataset
 from pipeline.runner.request import (
     RUNS_DIR,
     Request,
     needed_data,
     remember_trained,
-    with_model,
+    take_part,
+    with_models,
 )
 from pipeline.tracking.processes import cost_so_far
+
+if TYPE_CHECKING:  # imports torch, which takes seconds
+    from pipeline.infer.opened import OpenModel
 
 logger = logging.getLogger(__name__)
 
 VERDICT_STATUS = {"clean": EXIT_DONE, "warnings": EXIT_WARNINGS, "errors": EXIT_DATA_ERRORS}
-
-
-def run_ingest(request: Request) -> int:
-    """Ingest a dataset folder."""
-    manifest = _ingest(request)
-    n_failed = len(manifest.cases) - len(manifest.ready_cases)
-    return EXIT_DATA_ERRORS if n_failed or manifest.problems else EXIT_DONE
 
 
 def run_audit(request: Request) -> int:
@@ -115,29 +115,34 @@ def _waive_with(request: Request) -> Callable[[Sequence[Finding]], tuple[Finding
     return lambda findings: apply_waivers(findings, waivers)[0]
 
 
-def run_infer(request: Request, model: Path | None) -> int:
-    """Predict a folder of images."""
-    request, model_file = with_model(request, model)
-    _, _, predictions = _infer(request, model_file)
+def run_infer(request: Request, models: Sequence[Path]) -> int:
+    """Predict a folder of images, or a part of it."""
+    request, model_files = with_models(request, models)
+    part, request = take_part(request)
+    if part is not None:
+        return _infer_part(request, model_files, part)
+    _, _, predictions = _infer(request, model_files)
     has_failed = any(case.status == "failed" for case in predictions.cases)
     return EXIT_DATA_ERRORS if has_failed else EXIT_DONE
 
 
-def run_evaluate(request: Request, model: Path | None) -> int:
+def run_evaluate(request: Request, models: Sequence[Path]) -> int:
     """Predict a labelled folder and score the predictions."""
     from pipeline.evaluate.inputs import EvaluationInput
     from pipeline.evaluate.stage import evaluate
+    from pipeline.io.labels import plain_labels
+    from pipeline.runner.annotation import warn_if_undeclared, with_annotation
 
-    request, model_file = with_model(request, model)
-    folder, info, predictions = _infer(request, model_file)
-    references = {c.case_id: c.label for c in folder.cases if c.label is not None}
+    request, model_files = with_models(request, models)
+    folder, info, predictions = _infer(request, model_files)
+    out_dir = request.workspace.evaluate_dir(folder.name)
+    references = plain_labels(folder.cases, root=folder.root, folder=out_dir / "references")
     if not references:
         raise DataError(
             "no labels to score against were found",
             where=str(request.data),
             fix="put them beside the images as labelsTr/ or labels/, or use 'voxline infer'",
         )
-    out_dir = request.workspace.evaluate_dir(folder.name)
     given = EvaluationInput(
         dataset_name=folder.name,
         prediction_dir=request.workspace.infer_dir(folder.name) / "predictions",
@@ -146,7 +151,9 @@ def run_evaluate(request: Request, model: Path | None) -> int:
         task=info.task,
         seen_in_training=tuple(c.case_id for c in predictions.cases if c.seen_in_training),
     )
-    parent = _tracking_parent(model_file.parent)
+    given = with_annotation(given, info.task, request.experiment.task)
+    warn_if_undeclared(given, info)
+    parent = _tracking_parent(model_files[0].parent)
     with stage_run(request, "evaluate", folder=out_dir, parent=parent) as tracker:
         summary = evaluate(request.experiment.evaluate, given, out_dir, tracker)
     return _score_status(summary)
@@ -158,6 +165,7 @@ def run_score(request: Request, pred: Path | None, ref: Path | None) -> int:
     from pipeline.evaluate.stage import evaluate
     from pipeline.evaluate.task import find_task
     from pipeline.io.discover import list_volumes
+    from pipeline.runner.annotation import with_annotation
     from pipeline.runner.labels import audit_against, loud_lines
 
     if pred is None or ref is None:
@@ -174,7 +182,7 @@ def run_score(request: Request, pred: Path | None, ref: Path | None) -> int:
         # Files of unknown origin: what is wrong with them belongs beside their scores.
         # The classes are found once, for both: without dataset.json that reads every reference.
         task = find_task(given.references)
-        given = replace(given, task=task)
+        given = with_annotation(replace(given, task=task), task, request.experiment.task)
         files = list_volumes(given.prediction_dir)
         findings = audit_against(
             files, given.prediction_dir, given.references, task, request.experiment.audit
@@ -201,25 +209,25 @@ def print_schema() -> int:
     return EXIT_DONE
 
 
-def _ingest(request: Request) -> DatasetManifest:
-    from pipeline.ingest.stage import ingest
-
-    experiment = request.experiment
-    with stage_run(request, "ingest") as tracker:
-        return ingest(
-            experiment.ingest, experiment.task, needed_data(request), request.workspace, tracker
-        )
-
-
 def _ingest_again(request: Request) -> None:
     """Ingest what is new; without --data, from the folder that was ingested before."""
     if request.data is None:
         manifest = read_artifact(request.workspace.dataset_file, DatasetManifest, made_by="ingest")
-        if not manifest.root.is_dir():
+        source = manifest.source or manifest.root
+        if not source.exists():
             logger.warning("the dataset folder is gone; going on with what was ingested")
             return
-        request = replace(request, data=manifest.root)
-    _ingest(request)
+        request = _with_layout(replace(request, data=source), manifest.layout_asked)
+    ingest_dataset(request)
+
+
+def _with_layout(request: Request, layout: str) -> Request:
+    """The layout that was asked for with --data, where none is asked for now."""
+    experiment = request.experiment
+    if experiment.ingest.layout != "auto":
+        return request
+    ingest = experiment.ingest.model_copy(update={"layout": layout})
+    return replace(request, experiment=experiment.model_copy(update={"ingest": ingest}))
 
 
 def _is_readable(workspace: Workspace) -> bool:
@@ -255,21 +263,51 @@ def _audit_if_stale(request: Request) -> None:
     _audit(request)
 
 
-def _infer(request: Request, model_file: Path) -> tuple[DatasetFolder, ModelInfo, Predictions]:
-    from pipeline.infer.stage import infer, open_model
+def _infer(
+    request: Request, model_files: Sequence[Path]
+) -> tuple[DatasetFolder, ModelInfo, Predictions]:
+    from pipeline.infer.stage import infer
 
-    model = open_model(model_file, request.experiment.infer)
-    folder = discover(needed_data(request), n_channels=len(model.info.task.channels))
+    opened, folder = _open_for_inference(request, model_files)
     out_dir = request.workspace.infer_dir(folder.name)
-    parent = _tracking_parent(model_file.parent)
+    parent = _tracking_parent(model_files[0].parent)
+    parallel = request.experiment.parallel
+    is_elsewhere = parallel.backend == "dask" or (parallel.n_jobs or 1) > 1
     with stage_run(request, "infer", folder=out_dir, parent=parent) as tracker:
-        predictions = infer(request.experiment.infer, model, folder, out_dir, tracker)
-    return folder, model.info, predictions
+        predictions = infer(
+            request.experiment.infer, opened, folder, out_dir, tracker, is_elsewhere=is_elsewhere
+        )
+    return folder, opened.info, predictions
+
+
+def _infer_part(request: Request, model_files: Sequence[Path], part: Part) -> int:
+    from pipeline.infer.stage import infer_part
+
+    opened, folder = _open_for_inference(request, model_files)
+    out_dir = request.workspace.infer_dir(folder.name)
+    # A folder of its own: the logs of parts that run at once must not mix.
+    with stage_run(request, "infer", folder=out_dir / "parts" / part.name):
+        n_failed = infer_part(request.experiment.infer, opened, folder, out_dir, part)
+    return EXIT_DATA_ERRORS if n_failed else EXIT_DONE
+
+
+def _open_for_inference(
+    request: Request, model_files: Sequence[Path]
+) -> "tuple[OpenModel, DatasetFolder]":
+    from pipeline.infer.opened import open_model
+    from pipeline.ingest.folder import open_folder_for
+
+    experiment = request.experiment
+    opened = open_model([file.resolve() for file in model_files], experiment.infer)
+    folder = open_folder_for(
+        opened.info.task, experiment.ingest, needed_data(request), experiment.task
+    )
+    return opened, folder
 
 
 def _audit_key(request: Request) -> str:
     manifest = read_artifact(request.workspace.dataset_file, DatasetManifest, made_by="ingest")
-    facts = manifest.model_dump_json(exclude={"root"})
+    facts = manifest.model_dump_json(exclude={"root", "source"})
     text = facts + request.experiment.audit.model_dump_json()
     return blake2b(text.encode(), digest_size=8).hexdigest()
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.core.errors import MissingInputError, UsageError
+from pipeline.core.parallel_config import Part, parse_part
 from pipeline.core.workspace import Workspace, write_text
 from pipeline.experiment import Experiment, load_experiment
+from pipeline.io.layouts.table import LIST_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +60,10 @@ def make_request(
         UsageError: If the dataset folder does not exist.
     """
     experiment = load_experiment(config, overrides)
-    if data is not None and not data.is_dir():
+    is_list = data is not None and data.is_file() and data.suffix.lower() in LIST_SUFFIXES
+    if data is not None and not data.is_dir() and not is_list:
         raise UsageError(
-            "the dataset is a file, not a folder"
+            "the dataset is a file, neither a folder nor a .csv, .tsv or .json list"
             if data.exists()
             else "there is no such dataset folder",
             where=str(data),
@@ -68,7 +71,7 @@ def make_request(
         )
     is_work_given = work is not None
     if work is None and data is not None:
-        work = RUNS_DIR / data.resolve().name
+        work = RUNS_DIR / (data.resolve().stem if is_list else data.resolve().name)
     return Request(
         data.resolve() if data is not None else None,
         work.resolve() if work is not None else None,
@@ -90,6 +93,30 @@ def needed_data(request: Request) -> Path:
             fix="add --data FOLDER (or make ... DATA=FOLDER)",
         )
     return request.data
+
+
+def take_part(request: Request) -> tuple[Part | None, Request]:
+    """Separate the part that was asked for from the rest of the request.
+
+    For stages that work in parts: many parts run at once, so they leave MLflow to the run that
+    gathers them.
+
+    Args:
+        request: What the user asked for.
+
+    Returns:
+        The part, None for all cases; and the request for `stage_run`, for a part without tracking.
+    """
+    experiment = request.experiment
+    if experiment.parallel.part is None:
+        return None, request
+    rest = experiment.model_copy(
+        update={
+            "parallel": experiment.parallel.model_copy(update={"part": None}),
+            "tracking": experiment.tracking.model_copy(update={"enabled": False}),
+        }
+    )
+    return parse_part(experiment.parallel.part), replace(request, experiment=rest)
 
 
 def remember_trained(workspace: Workspace) -> None:
@@ -129,6 +156,42 @@ def with_model(request: Request, model: Path | None) -> tuple[Request, Path]:
         logger.info("using the work folder trained last: %s", work)
         request = replace(request, work=work)
     return request, _find_model(request.workspace, request.experiment)
+
+
+def with_models(request: Request, models: Sequence[Path]) -> tuple[Request, tuple[Path, ...]]:
+    """Find the models whose answers are to be averaged: one, those named, or those of all folds.
+
+    Args:
+        request: What the user asked for.
+        models: Model files, if named.
+
+    Returns:
+        The request with its work folder settled (that of the first model), and the model files.
+
+    Raises:
+        MissingInputError: If there is no model, or not more than one for an ensemble.
+        UsageError: If models are named and the folds are asked for as well.
+    """
+    is_ensemble = request.experiment.infer.ensemble
+    if models and is_ensemble:
+        raise UsageError(
+            "models are named, and those of all folds are asked for as well",
+            where="--model, --ensemble",
+            fix="give --model several times, or --ensemble alone",
+        )
+    if not is_ensemble:
+        request, first = with_model(request, models[0] if models else None)
+        return request, (first, *models[1:])
+    request, _ = with_model(request, None)
+    folds = {fold: file for fold, file in _models(request.workspace).items() if fold != "all"}
+    if len(folds) < 2:
+        raise MissingInputError(
+            f"an ensemble needs the models of two folds or more, there are {len(folds)}",
+            where=str(request.workspace.stage_dir("train")),
+            fix="train other folds (voxline train --fold 1 ...), or leave --ensemble out",
+        )
+    logger.info("models: folds %s", ", ".join(folds))
+    return request, tuple(folds.values())
 
 
 def _models(workspace: Workspace) -> Mapping[str, Path]:

@@ -3,6 +3,7 @@
 import csv
 import logging
 import sys
+import tempfile
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from pipeline.artifacts import ModelCard, read_artifact
 from pipeline.core.errors import EXIT_DONE, MissingInputError
 from pipeline.runner.request import RUNS_DIR, Request, with_model
 from pipeline.tracking.listing import MEAN, RunLine, list_runs
+from pipeline.tracking.package import save_mlflow_model
 from pipeline.tracking.registry import register_model
 from pipeline.tracking.session import find_target
 from pipeline.tracking.state import read_state
@@ -86,19 +88,22 @@ def run_register(request: Request, model: Path | None, name: str | None, alias: 
     target = find_target(request.experiment.tracking, request.workspace)
     state = read_state(target.folder)
     dice = card.validation.mean_foreground_dice if card.validation else None
-    registration = register_model(
-        target,
-        (model_file, card_file),
-        name=name or card.info.dataset_name,
-        run_id=card.info.mlflow_run_id if state is not None else None,
-        alias=alias,
-        tags={
-            "dataset_digest": card.info.dataset_digest,
-            "fold": card.info.fold,
-            "validation_dice": "none" if dice is None else f"{dice:.4f}",
-            "voxline_version": card.info.voxline_version,
-        },
-    )
+    with tempfile.TemporaryDirectory(prefix="voxline-") as folder:
+        n_channels = len(card.info.task.channels)
+        save_mlflow_model(Path(folder), model_file, n_channels=n_channels, card_file=card_file)
+        registration = register_model(
+            target,
+            Path(folder),
+            name=name or card.info.dataset_name,
+            run_id=card.info.mlflow_run_id if state is not None else None,
+            alias=alias,
+            tags={
+                "dataset_digest": card.info.dataset_digest,
+                "fold": card.info.fold,
+                "validation_dice": "none" if dice is None else f"{dice:.4f}",
+                "voxline_version": card.info.voxline_version,
+            },
+        )
     logger.info("registered %s, version %s", registration.name, registration.version)
     sys.stdout.write(f"{registration.uri}\n")
     return EXIT_DONE

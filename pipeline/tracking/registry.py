@@ -28,7 +28,7 @@ class Registration:
         name: Registered name.
         version: Its version, counted from 1.
         alias: Alias that now points to it; None for none.
-        uri: Address for `mlflow.artifacts.download_artifacts`.
+        uri: Address for `mlflow.pyfunc.load_model` and `mlflow models serve`.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Registration:
 
 def register_model(
     target: Target,
-    files: tuple[Path, ...],
+    folder: Path,
     *,
     name: str,
     run_id: str | None,
@@ -48,12 +48,11 @@ def register_model(
 ) -> Registration:
     """Store a model in MLflow and register it as a new version.
 
-    The weights are stored as the file they are; nothing is pickled and nothing is run when they are
-    loaded again with `pipeline.infer.predict.load_model`.
+    The weights are stored as the file they are, in artifacts/best.pt; nothing is pickled.
 
     Args:
         target: Where the runs of the work folder go.
-        files: Model file first, then what describes it.
+        folder: An MLflow model, as `pipeline.tracking.package.save_mlflow_model` writes it.
         name: Registered name; is created if it is new.
         run_id: Run that trained it; None if it is not recorded there.
         alias: Alias to move to this version, such as "champion".
@@ -71,7 +70,7 @@ def register_model(
     try:
         store = open_store(target.uri, target.experiment, target.artifacts)
         with _process_store(target.uri):
-            version = _register(store, files, name, run_id, tags)
+            version = _register(store, folder, name, run_id, tags)
         if alias is not None:
             store.client.set_registered_model_alias(name, alias, version)
     except CLIENT_ERRORS as error:
@@ -86,7 +85,7 @@ def register_model(
 
 def _register(
     store: "Store",
-    files: tuple[Path, ...],
+    folder: Path,
     name: str,
     run_id: str | None,
     tags: Mapping[str, str],
@@ -97,8 +96,7 @@ def _register(
     model = client.create_logged_model(
         store.experiment_id, source_run_id=run_id, tags=dict(tags), model_type=MODEL_TYPE
     )
-    for file in files:
-        client.log_model_artifact(model.model_id, str(file))
+    client.log_model_artifacts(model.model_id, str(folder))
     client.finalize_logged_model(model.model_id, "READY")
     try:
         client.create_registered_model(name)

@@ -160,6 +160,11 @@ class TrainConfig(StrictModel):
     )
     amp: bool = Field(default=True, description="mixed precision on a GPU; never on a CPU")
     overlap: float = Field(default=0.5, ge=0, lt=1, description="window overlap in validation")
+    cleanup: bool = Field(
+        default=True,
+        description="choose clean-up rules (largest piece, islands, holes) on the predictions of "
+        "the final validation, where they help; inference applies them",
+    )
     loss: LossConfig = Field(default_factory=LossConfig, description="loss")
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="optimizer")
     network: NetworkConfig = Field(default_factory=NetworkConfig, description="network")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import psutil
 import torch
-from jaxtyping import Float, Int64, Integer, Real
+from jaxtyping import Bool, Float, Int64, Integer, Real
 from torch import Tensor
 
 from pipeline.artifacts import Plan
@@ -30,11 +30,14 @@ class Batch:
         image: Patches, float32.
         label: Class index per voxel, int64 as losses want it.
         case_ids: Where each patch comes from.
+        is_annotated: Whether each class, background first, was drawn in the case of each patch;
+            on the CPU. None if every class was drawn in every case of the training.
     """
 
     image: Float[Tensor, "batch channel i j k"]
     label: Integer[Tensor, "batch i j k"]
     case_ids: tuple[str, ...]
+    is_annotated: Bool[Tensor, "batch class"] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class BatchSource:
         in_memory = _n_bytes(cases) < RESIDENT_FRACTION * psutil.virtual_memory().available
         self._cases = [_to_tensors(case, home, in_memory=in_memory) for case in cases]
         self._plan, self._config, self._device = plan, config, device
+        self._is_partial = any(case.unannotated for case in cases)
         self._order: tuple[int, Integer[np.ndarray, n]] = (-1, np.zeros(0, dtype=np.int64))
 
     @property
@@ -78,7 +82,7 @@ class BatchSource:
             Patches on the device.
         """
         size = self._plan.batch_size
-        patches, labels, case_ids = [], [], []
+        patches, labels, drawn = [], [], []
         # The last samples of a batch are the ones centred on foreground, as in nnU-Net.
         n_free = round(size * (1 - self._config.foreground_fraction))
         for position in range(size):
@@ -87,10 +91,15 @@ class BatchSource:
             image, label = self._patch(source, rng, on_foreground=position >= n_free)
             patches.append(image)
             labels.append(label)
-            case_ids.append(source.case.case_id)
+            drawn.append(source.case)
         image, label = torch.stack(patches), torch.stack(labels)
         label = _as_indices(label.to(self._device))
-        return Batch(image.to(self._device), label, tuple(case_ids))
+        return Batch(
+            image.to(self._device),
+            label,
+            tuple(case.case_id for case in drawn),
+            _annotations(drawn) if self._is_partial else None,
+        )
 
     def _case_index(self, sample: int) -> int:
         """Every case once per epoch, in an order that depends on the seed and the epoch."""
@@ -104,7 +113,7 @@ class BatchSource:
         self, source: _TensorCase, rng: np.random.Generator, *, on_foreground: bool
     ) -> tuple[Tensor, Tensor]:
         shape = (int(source.label.shape[0]), int(source.label.shape[1]), int(source.label.shape[2]))
-        center = _free_center(shape, self._plan.patch_size, rng)
+        center = _free_center(source.case, shape, self._plan.patch_size, rng)
         if on_foreground:
             center = _foreground_center(source.case, shape, self._plan.patch_size, rng, center)
         config = self._config.augmentation
@@ -124,6 +133,13 @@ def _as_indices(label: Real[Tensor, "batch i j k"]) -> Int64[Tensor, "batch i j 
             "please report it, this is a defect of Voxline",
         )
     return label.long()
+
+
+def _annotations(cases: Sequence[PreparedCase]) -> Bool[Tensor, "batch class"]:
+    is_annotated = torch.ones((len(cases), len(cases[0].coordinates) + 1), dtype=torch.bool)
+    for row, case in enumerate(cases):
+        is_annotated[row, list(case.unannotated)] = False
+    return is_annotated
 
 
 def _to_tensors(case: PreparedCase, home: torch.device, *, in_memory: bool) -> _TensorCase:
@@ -149,9 +165,16 @@ def _fits_gpu(cases: Sequence[PreparedCase], device: torch.device) -> bool:
 
 
 def _free_center(
-    shape: Shape3, patch_size: Shape3, rng: np.random.Generator
+    case: PreparedCase, shape: Shape3, patch_size: Shape3, rng: np.random.Generator
 ) -> Float[np.ndarray, "3"]:
-    """Uniform over the positions inside the volume; a short axis is centred."""
+    """Uniform over the positions inside the volume; a short axis is centred.
+
+    Where most voxels are to be ignored, as around scribbles, few such patches would teach
+    anything: then uniform over the voxels that count.
+    """
+    if case.counted is not None and len(case.counted):
+        voxel = case.counted[rng.integers(len(case.counted))]
+        return _center_near(voxel, shape, patch_size)
     center = np.empty(3)
     for axis, (n, size) in enumerate(zip(shape, patch_size, strict=True)):
         low, high = (size - 1) / 2, n - 1 - (size - 1) / 2
@@ -171,7 +194,13 @@ def _foreground_center(
     if not present:
         return otherwise
     chosen = present[rng.integers(len(present))]
-    voxel = chosen[rng.integers(len(chosen))]
+    return _center_near(chosen[rng.integers(len(chosen))], shape, patch_size)
+
+
+def _center_near(
+    voxel: Integer[np.ndarray, "3"], shape: Shape3, patch_size: Shape3
+) -> Float[np.ndarray, "3"]:
+    """Center of a patch on a voxel, moved so that the patch stays inside."""
     center = np.empty(3)
     for axis, (n, size) in enumerate(zip(shape, patch_size, strict=True)):
         low, high = (size - 1) / 2, n - 1 - (size - 1) / 2

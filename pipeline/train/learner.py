@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.artifacts import Plan
-from pipeline.models.losses import LossParts, LossSettings, SegmentationLoss
+from pipeline.artifacts import Plan, Task
+from pipeline.models.loss_terms import LossParts, LossSettings
+from pipeline.models.losses import SegmentationLoss
 from pipeline.models.networks import build_network
+from pipeline.models.region_loss import RegionLoss
 from pipeline.train.config import LossConfig, TrainConfig
 from pipeline.train.data import Batch
 
@@ -40,15 +42,16 @@ class Learner:
 
     Args:
         plan: Network and learning rate.
+        task: Regions, and voxels to ignore.
         config: Loss, optimizer, averaging, precision and seed.
         device: Where to train.
     """
 
-    def __init__(self, plan: Plan, config: TrainConfig, device: torch.device) -> None:
+    def __init__(self, plan: Plan, task: Task, config: TrainConfig, device: torch.device) -> None:
         torch.manual_seed(config.seed)
         self.network = build_network(plan.network).to(device)
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(requires_grad=False)
-        self.loss = build_loss(plan, config.loss).to(device)
+        self.loss = build_loss(plan, task, config.loss).to(device)
         self._optimizer = _optimizer(self.network, plan.learning_rate, config)
         self._config, self._device = config, device
         self._n_updates = 0
@@ -95,7 +98,7 @@ class Learner:
             enabled=self._amp_dtype is not None,
         ):
             logits = self.network(batch.image)
-        return self.loss(logits, batch.label)
+        return self.loss(logits, batch.label, batch.is_annotated)
 
     def _average(self) -> None:
         """Move the averaged weights towards the present ones (exponential moving average)."""
@@ -132,30 +135,35 @@ class Learner:
         return {name: t.detach().cpu().clone() for name, t in self.averaged.state_dict().items()}
 
 
-def build_loss(plan: Plan, config: LossConfig) -> SegmentationLoss:
+def build_loss(plan: Plan, task: Task, config: LossConfig) -> SegmentationLoss | RegionLoss:
     """The loss that a training minimizes.
 
     Args:
         plan: Has the weight of each class.
+        task: Regions, and voxels to ignore.
         config: What the loss is made of.
 
     Returns:
-        The loss, on the CPU.
+        The loss, on the CPU; of regions if the task has some, else of classes.
     """
-    return SegmentationLoss(
-        LossSettings(
-            kind=config.kind,
-            overlap_weight=config.dice_weight,
-            voxel_weight=config.ce_weight,
-            include_background=config.has_background_dice,
-            batch_dice=config.batch_dice,
-            focal_gamma=config.focal_gamma,
-            tversky_alpha=config.tversky_alpha,
-            tversky_beta=config.tversky_beta,
-            tversky_gamma=config.tversky_gamma,
-            class_weights=plan.class_weights,
-        )
+    settings = LossSettings(
+        kind=config.kind,
+        overlap_weight=config.dice_weight,
+        voxel_weight=config.ce_weight,
+        include_background=config.has_background_dice,
+        batch_dice=config.batch_dice,
+        focal_gamma=config.focal_gamma,
+        tversky_alpha=config.tversky_alpha,
+        tversky_beta=config.tversky_beta,
+        tversky_gamma=config.tversky_gamma,
+        class_weights=plan.class_weights,
+        ignore_index=task.ignore_index,
     )
+    if not task.regions:
+        return SegmentationLoss(settings)
+    index_of = {c.name: c.index for c in task.classes}
+    regions = [[index_of[name] for name in region.classes] for region in task.regions]
+    return RegionLoss(settings, regions, len(task.classes))
 
 
 def _optimizer(network: nn.Module, rate: float, config: TrainConfig) -> torch.optim.Optimizer:

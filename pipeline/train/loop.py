@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.core.errors import InterruptedByUserError, TrainingError
 from pipeline.core.log import Bar, progress_bar
 from pipeline.core.workspace import atomic_write, write_text
+from pipeline.metrics.regions import unions_of
 from pipeline.models.checkpoint import load_state, save_model, save_state
 from pipeline.train import schedule
 from pipeline.train.data import Batch
@@ -131,7 +132,7 @@ def _start(parts: LoopParts) -> LoopState:
 def _calibrate(parts: LoopParts, n_rounds: int, n_cases: int) -> LoopState:
     """Measure a step and a validation on throw-away weights, and share out the time."""
     started_s = time.monotonic()
-    probe = Learner(parts.info.plan, parts.config, parts.validator.device)
+    probe = Learner(parts.info.plan, parts.info.task, parts.config, parts.validator.device)
     step_s = min(_timed(lambda: probe.step(parts.source.batch(0), 1e-4)) for _ in range(5))
     case_s = 0.0
     if parts.cases:
@@ -277,7 +278,7 @@ def _validate(
     previous = pooled if state.smoothed_dice is None else state.smoothed_dice
     state.smoothed_dice = SMOOTHING * pooled + (1 - SMOOTHING) * previous
     row = {"val/dice_pooled": pooled, "val/dice_smoothed": state.smoothed_dice}
-    for name in parts.class_names:
+    for name in (*parts.class_names, *unions_of(parts.info.task)):
         values = [s.dice.value for case in scores if (s := case.of_class(name)) is not None]
         defined = [v for v in values if v is not None]
         if defined:

@@ -72,7 +72,7 @@ def make_plan(
     median_shape = np.maximum(np.median(shapes, axis=0), 1)
     patch, topology = _patch_and_topology(spacing_mm, median_shape, config, device, reasons)
     batch_size = _batch_size(patch, float(shapes.prod(axis=1).sum()), config, device, reasons)
-    n_outputs = len(task.classes) + 1
+    n_outputs = task.n_outputs
     base = config.network.base_features or max(BASE_FEATURES[device], _enough_for(n_outputs))
     widest = config.network.max_features or max(MAX_FEATURES[device], base)
     features = tuple(min(base * 2**level, widest) for level in range(len(topology.strides)))

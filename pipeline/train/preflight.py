@@ -66,26 +66,26 @@ def run_preflight(
         Findings P01 to P05.
     """
     sample = draw_sample(parts.source)
-    names, plan = parts.class_names, parts.info.plan
+    names, plan, task = parts.class_names, parts.info.plan, parts.info.task
     with torch.no_grad():
         logits = parts.learner.averaged(sample.first.image[:1])
     labels = sample.first.label[:_N_METRIC_LABELS].cpu().numpy().astype(np.uint8)
     # Patches may show no class at all; this label shows every one.
     shows_all = every_class(len(names))[0].numpy().astype(np.uint8)
-    values = check_values(sample.patches, cases, names)
+    values = check_values(sample.patches, cases, names, task.ignore_index)
     found = [
         *values,
         *check_prepared(cases, rows, names),
         *check_volumes(cases, rows, names),
-        *check_augmentation(plan, parts.config, logits.device),
+        *check_augmentation(plan, len(names), parts.config, logits.device),
         *check_shapes(
             tuple(sample.first.image.shape), tuple(sample.first.label.shape), (*logits.shape,), plan
         ),
         *check_presence(sample.patches, cases, names, _n_planned_patches(parts)),
         # Values that no class has cannot be scored.
-        *([] if values else check_metric(validation_dice(names), [*labels])),
-        *check_metric(validation_dice(names), [shows_all]),
-        *check_loss(lambda x, y: parts.learner.loss(x, y).total, len(names), logits.device),
+        *([] if values else check_metric(validation_dice(task), [*labels])),
+        *check_metric(validation_dice(task), [shows_all]),
+        *check_loss(lambda x, y: parts.learner.loss(x, y).total, task, logits.device),
         *check_intensities(sample.patches, cases, [c.name for c in parts.info.task.channels]),
     ]
     n_cases = len({patch.case_id for patch in sample.patches})
@@ -145,17 +145,31 @@ def _n_planned_patches(parts: LoopParts) -> int | None:
 
 
 def check_values(
-    patches: Sequence[PatchFacts], cases: Sequence[PreparedCase], class_names: Sequence[str]
+    patches: Sequence[PatchFacts],
+    cases: Sequence[PreparedCase],
+    class_names: Sequence[str],
+    ignore_index: int | None = None,
 ) -> list[Finding]:
-    """P01: labels are integers, declared, and classes that their case has."""
+    """P01: labels are integers, declared, and classes that their case has.
+
+    Args:
+        patches: The sample.
+        cases: All training cases.
+        class_names: Foreground classes.
+        ignore_index: Label of voxels that do not count; None if all do.
+
+    Returns:
+        At most one error.
+    """
     shown = {case.case_id: _classes_of(case) for case in cases}
     for patch in patches:
         values = ", ".join(map(str, patch.label_values[:8]))
         if not patch.is_integral:
             return [_value_finding(patch, "values between integers")]
-        if not set(patch.label_values) <= set(range(len(class_names) + 1)):
+        classes = set(patch.label_values) - {0, ignore_index}
+        if not classes <= set(range(1, len(class_names) + 1)):
             return [_value_finding(patch, f"values that no class has ({values})")]
-        strange = set(patch.label_values) - shown.get(patch.case_id, set()) - {0}
+        strange = classes - shown.get(patch.case_id, set())
         if strange:
             names = ", ".join(class_names[value - 1] for value in sorted(strange))
             return [_value_finding(patch, f"classes that the case does not have ({names})")]

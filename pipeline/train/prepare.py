@@ -41,6 +41,9 @@ class PreparedCase:
         label: Class index per voxel.
         coordinates: For each foreground class, voxels (n, 3) of it; empty where it is absent.
         spacing_mm: Spacing of the prepared grid along i, j, k.
+        unannotated: Indices of the classes that nobody drew in this case.
+        counted: Voxels (n, 3), evenly drawn from those that are not to be ignored; None if no
+            voxel is.
     """
 
     case_id: str
@@ -48,6 +51,8 @@ class PreparedCase:
     label: UInt8[np.ndarray, "i j k"]
     coordinates: tuple[Integer[np.ndarray, "_ 3"], ...]
     spacing_mm: Spacing
+    unannotated: tuple[int, ...] = ()
+    counted: Integer[np.ndarray, "_ 3"] | None = None
 
 
 class _PreparedFacts(StrictModel):
@@ -56,6 +61,9 @@ class _PreparedFacts(StrictModel):
     case_id: str
     spacing_mm: Spacing
     n_class_coordinates: tuple[int, ...] = Field(description="rows per class in coordinates.npy")
+    has_ignored: bool = Field(
+        default=False, description="the rows after those are voxels that are not to be ignored"
+    )
     n_bytes: dict[str, int] = Field(description="size of each array file")
 
 
@@ -115,7 +123,7 @@ def prepare_cases(
                 ),
                 fix="repair these cases or take them out of the dataset folder",
             )
-    return [_open(job.folder) for job in jobs]
+    return [_open(job) for job in jobs]
 
 
 def _n_bytes(record: CaseRecord) -> int:
@@ -143,17 +151,20 @@ def _prepare(job: _Job) -> None:
     prepared = preprocess_image(image, job.preprocessing)
     voxels = np.clip(prepared.array, -FLOAT16_LIMIT, FLOAT16_LIMIT).astype(np.float16)
     coordinates = _class_coordinates(label.array, len(job.task.classes), record.case_id)
+    counted = _counted_voxels(label.array, job.task.ignore_index, record.case_id)
+    every = coordinates if counted is None else [*coordinates, counted]
     job.folder.mkdir(parents=True, exist_ok=True)
     _save(job.folder / "image.npy", voxels)
     _save(job.folder / "label.npy", label.array.astype(np.uint8))
-    _save(job.folder / "coordinates.npy", np.concatenate(coordinates))
+    _save(job.folder / "coordinates.npy", np.concatenate(every))
     facts = _PreparedFacts(
         case_id=record.case_id,
         spacing_mm=spacing_of(prepared.affine),
         n_class_coordinates=tuple(len(c) for c in coordinates),
+        has_ignored=counted is not None,
         n_bytes={name: (job.folder / name).stat().st_size for name in ARRAY_FILES},
     )
-    write_json(job.folder / "facts.json", facts)
+    write_json(job.folder / "facts.json", facts, durable=False)
 
 
 def _is_complete(folder: Path) -> bool:
@@ -179,19 +190,46 @@ def _class_coordinates(
     return coordinates
 
 
+def _counted_voxels(
+    label: Integer[np.ndarray, "i j k"], ignore_index: int | None, case_id: str
+) -> Integer[np.ndarray, "_ 3"] | None:
+    """Up to MAX_COORDINATES of the voxels that count; None where all of them do."""
+    if ignore_index is None:
+        return None
+    # Plane by plane: the positions of a whole volume would be many times as large as the label.
+    ends = np.cumsum([np.count_nonzero(plane != ignore_index) for plane in label])
+    n_counted = int(ends[-1])
+    if n_counted == label.size:
+        return None
+    rng = generator_for(0, "counted", case_id)
+    ranks = np.sort(rng.choice(n_counted, min(n_counted, MAX_COORDINATES), replace=False))
+    first = np.searchsorted(ranks, np.concatenate([[0], ends]))
+    found = [np.zeros((0, 3), dtype=np.int32)]
+    for i, plane in enumerate(label):
+        inside = ranks[first[i] : first[i + 1]] - (ends[i - 1] if i else 0)
+        places = np.flatnonzero(plane != ignore_index)[inside]
+        j, k = np.unravel_index(places, plane.shape)
+        found.append(np.stack([np.full(len(j), i), j, k], axis=1).astype(np.int32))
+    return np.concatenate(found)
+
+
 def _save(file: Path, array: np.ndarray) -> None:
-    with atomic_write(file) as stream:
+    # Prepared cases can be made again, and their sizes are checked before they are used.
+    with atomic_write(file, durable=False) as stream:
         np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
 
 
-def _open(folder: Path) -> PreparedCase:
+def _open(job: _Job) -> PreparedCase:
+    folder, index_of = job.folder, {c.name: c.index for c in job.task.classes}
     facts = _PreparedFacts.model_validate_json((folder / "facts.json").read_text("utf-8"))
     every = np.load(folder / "coordinates.npy")
-    ends = np.cumsum(facts.n_class_coordinates)
+    *of_classes, counted = np.split(every, np.cumsum(facts.n_class_coordinates))
     return PreparedCase(
         case_id=facts.case_id,
         image=np.load(folder / "image.npy", mmap_mode="r"),
         label=np.load(folder / "label.npy", mmap_mode="r"),
-        coordinates=tuple(np.split(every, ends[:-1])),
+        coordinates=tuple(of_classes),
         spacing_mm=facts.spacing_mm,
+        unannotated=tuple(index_of[name] for name in job.record.unannotated),
+        counted=counted if facts.has_ignored else None,
     )

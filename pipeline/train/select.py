@@ -1,7 +1,9 @@
 """What a training works on: cases, device, plan, and whether it was begun before."""
 
 import hashlib
+import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal
@@ -19,9 +21,10 @@ from pipeline.artifacts import (
     ModelInfo,
     Plan,
     Splits,
+    Task,
     read_artifact,
 )
-from pipeline.core.errors import DataError, UsageError
+from pipeline.core.errors import ConfigError, DataError, UsageError
 from pipeline.core.workspace import Workspace
 from pipeline.models.checkpoint import load_state
 from pipeline.models.device import choose_device
@@ -81,7 +84,8 @@ def select_training(config: TrainConfig, workspace: Workspace) -> Training:
         The planned training.
 
     Raises:
-        DataError: If the audit found errors that are not waived.
+        DataError: If the audit found errors that are not waived, or there are too many classes.
+        ConfigError: If the loss asks for what regions do not have.
         UsageError: If the fold does not exist or a GPU is asked for that is not there.
     """
     dataset = read_artifact(workspace.dataset_file, DatasetManifest, made_by="ingest")
@@ -89,12 +93,7 @@ def select_training(config: TrainConfig, workspace: Workspace) -> Training:
     refuse_errors(findings)
     splits = read_artifact(workspace.splits_file, Splits, made_by="audit")
     fingerprint = read_artifact(workspace.fingerprint_file, Fingerprint, made_by="audit")
-    if len(dataset.task.classes) > MAX_CLASSES:
-        raise DataError(
-            f"the task has {len(dataset.task.classes)} classes, more than {MAX_CLASSES}",
-            where=str(workspace.dataset_file),
-            fix="name the classes to train in task.classes and the others in task.background",
-        )
+    refuse_task(dataset.task, config, workspace)
     usable = tuple(case.case_id for case in fingerprint.cases)
     train_ids, validation_ids = _fold_ids(splits, usable, config.fold)
     records = {record.case_id: record for record in dataset.ready_cases}
@@ -113,8 +112,10 @@ def select_training(config: TrainConfig, workspace: Workspace) -> Training:
             image.content_hash for i in train_ids if (image := records[i].image) is not None
         ),
         voxline_version=version("voxline"),
+        n_annotated_cases=_n_annotated([records[i] for i in train_ids]),
     )
-    run_key = _run_key(config, info, train_ids, validation_ids)
+    used = [records[i] for i in (*train_ids, *validation_ids)]
+    run_key = _run_key(config, info, used, len(train_ids))
     return Training(
         config=config,
         info=info,
@@ -126,6 +127,35 @@ def select_training(config: TrainConfig, workspace: Workspace) -> Training:
         findings=findings.findings,
         rows=tuple(rows[i] for i in train_ids),
     )
+
+
+def refuse_task(task: Task, config: TrainConfig, workspace: Workspace) -> None:
+    """Stop where the task is more than training can do, or contradicts the loss.
+
+    Raises:
+        DataError: If there are too many classes.
+        ConfigError: If the loss asks for what regions do not have.
+    """
+    # Labels are kept in one byte, and voxels to be ignored need a number of their own.
+    most = MAX_CLASSES - bool(task.ignore_values)
+    if len(task.classes) > most:
+        raise DataError(
+            f"the task has {len(task.classes)} classes, more than {most}",
+            where=str(workspace.dataset_file),
+            fix="name the classes to train in task.classes and the others in task.background",
+        )
+    if task.regions and config.loss.class_weights:
+        raise ConfigError(
+            "class_weights cannot be used with task.regions: each region is learned for itself",
+            where="train.loss.class_weights",
+            fix="take class_weights out, or train classes instead of regions",
+        )
+    if task.regions and config.loss.include_background:
+        raise ConfigError(
+            "the network of task.regions has no output for the background",
+            where="train.loss.include_background",
+            fix="leave train.loss.include_background at null",
+        )
 
 
 def refuse_errors(findings: Findings) -> None:
@@ -173,19 +203,23 @@ def _fold_ids(
     return chosen.train, chosen.validation
 
 
-def _run_key(
-    config: TrainConfig,
-    info: ModelInfo,
-    train_ids: tuple[str, ...],
-    validation_ids: tuple[str, ...],
-) -> str:
+def _n_annotated(records: Sequence[CaseRecord]) -> dict[str, int]:
+    open_classes = dict.fromkeys(name for record in records for name in record.unannotated)
+    return {name: sum(name not in r.unannotated for r in records) for name in open_classes}
+
+
+def _run_key(config: TrainConfig, info: ModelInfo, used: Sequence[CaseRecord], n_train: int) -> str:
+    ids = [record.case_id for record in used]
+    # Not part of the digest of the data, which is of the files alone.
+    unannotated = {record.case_id: record.unannotated for record in used if record.unannotated}
     parts = (
         config.model_dump_json(exclude=_NOT_IN_KEY),
         info.plan.model_dump_json(exclude={"reasons"}),
         info.task.model_dump_json(),
         info.dataset_digest,
-        ",".join(train_ids),
-        ",".join(validation_ids),
+        ",".join(ids[:n_train]),
+        ",".join(ids[n_train:]),
+        *([json.dumps(unannotated)] if unannotated else []),
     )
     return hashlib.blake2b("|".join(parts).encode(), digest_size=8).hexdigest()
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-from pipeline.artifacts import Finding, Plan
+from pipeline.artifacts import Finding, Plan, Task
 from pipeline.metrics.scores import score_label_maps
 from pipeline.train.config import TrainConfig
 from pipeline.train.data import BatchSource
@@ -30,7 +30,7 @@ MIN_OVERLAP = 0.5
 _MIN_BOX_VOXELS = 30
 
 
-def validation_dice(class_names: Sequence[str]) -> DiceFunction:
+def validation_dice(task: Task) -> DiceFunction:
     """The Dice that training reports, as a function of two maps of class indices."""
 
     def dice(
@@ -40,8 +40,9 @@ def validation_dice(class_names: Sequence[str]) -> DiceFunction:
             "self-test",
             prediction=prediction,
             reference=reference,
-            class_names=class_names,
+            class_names=task.class_names,
             spacing_mm=(1.0, 1.0, 1.0),
+            ignore_index=task.ignore_index,
         )
         return {scores.class_name: scores.dice.value for scores in case.classes}
 
@@ -96,11 +97,14 @@ def _metric_finding(
     ]
 
 
-def check_augmentation(plan: Plan, config: TrainConfig, device: torch.device) -> list[Finding]:
+def check_augmentation(
+    plan: Plan, n_classes: int, config: TrainConfig, device: torch.device
+) -> list[Finding]:
     """P01, P02: a known box comes out of the batches with its own value, under its own image.
 
     Args:
-        plan: Patch, channels and classes.
+        plan: Patch and channels.
+        n_classes: Foreground classes.
         config: Of the training; only its augmentation is replaced, by one that moves every patch
             and changes no intensity.
         device: Where batches are made.
@@ -109,7 +113,7 @@ def check_augmentation(plan: Plan, config: TrainConfig, device: torch.device) ->
         At most one error: values that interpolation made, or an image and label that came apart.
     """
     plan = plan.model_copy(update={"batch_size": 2, "mirror_axes": (0, 1, 2)})
-    case, highest = _box_case(plan), plan.network.n_output_channels - 1
+    case, highest = _box_case(plan, n_classes), n_classes
     for affine, mirror in ((1.0, 0.0), (0.0, 1.0)):
         moved = config.model_copy(update={"augmentation": _only_moved(affine, mirror)})
         batch = BatchSource([case], plan, moved, device).batch(0)
@@ -129,9 +133,8 @@ def _only_moved(affine: float, mirror: float) -> AugmentationConfig:
     return AugmentationConfig().model_copy(update={**dict.fromkeys(names, 0.0), **moved})
 
 
-def _box_case(plan: Plan) -> PreparedCase:
+def _box_case(plan: Plan, n_classes: int) -> PreparedCase:
     """A case as large as a patch: 1 inside the box, -1 outside, labelled with the last class."""
-    n_classes = plan.network.n_output_channels - 1
     inside = np.zeros(plan.patch_size, dtype=bool)
     inside[tuple(slice(int(_BOX[0] * n), max(1, int(_BOX[1] * n))) for n in plan.patch_size)] = True
     image = np.where(inside, 1.0, -1.0).astype(np.float16)
@@ -175,21 +178,21 @@ def _came_apart(overlap: float) -> Finding:
     )
 
 
-def check_loss(loss: LossFunction, n_classes: int, device: torch.device) -> list[Finding]:
+def check_loss(loss: LossFunction, task: Task, device: torch.device) -> list[Finding]:
     """P04: the loss of the right answer is about 0, that of a blank one is clearly more.
 
     Args:
         loss: Logits and label to the loss.
-        n_classes: Foreground classes.
+        task: Classes and regions.
         device: Where the loss computes.
 
     Returns:
         At most one error.
     """
-    label = every_class(n_classes).to(device)
+    label = every_class(len(task.classes)).to(device)
     with torch.no_grad():
-        right = float(loss(_sure_logits(label, n_classes), label))
-        blank = float(loss(_sure_logits(torch.zeros_like(label), n_classes), label))
+        right = float(loss(_sure_logits(label, task), label))
+        blank = float(loss(_sure_logits(torch.zeros_like(label), task), label))
     if abs(right) <= TOLERANCE and blank > right + TOLERANCE:
         return []
     return [
@@ -211,7 +214,14 @@ def every_class(n_classes: int) -> Int[Tensor, "batch i j k"]:
 
 
 def _sure_logits(
-    label: Int[Tensor, "batch i j k"], n_classes: int
-) -> Float[Tensor, "batch class i j k"]:
-    classes = torch.arange(n_classes + 1, device=label.device)[None, :, None, None, None]
-    return _SURE_LOGIT * (label[:, None] == classes).float()
+    label: Int[Tensor, "batch i j k"], task: Task
+) -> Float[Tensor, "batch output i j k"]:
+    """What a network that is sure of this label would answer."""
+    is_class = [label == index for index in range(len(task.classes) + 1)]
+    if not task.regions:
+        return _SURE_LOGIT * torch.stack(is_class, 1).float()
+    inside = [
+        torch.stack([is_class[c.index] for c in task.classes if c.name in region.classes]).any(0)
+        for region in task.regions
+    ]
+    return _SURE_LOGIT * (2 * torch.stack(inside, 1).float() - 1)

@@ -1,16 +1,26 @@
 """Train one network: the table of contents of the stage."""
 
 import logging
+import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from pipeline.artifacts import Findings, ModelCard, Summary, read_artifact
+from pipeline.artifacts import (
+    CaseRecord,
+    CleanupRule,
+    Findings,
+    ModelCard,
+    ModelInfo,
+    Summary,
+    read_artifact,
+)
 from pipeline.core.errors import InterruptedByUserError, UsageError
 from pipeline.core.interrupt import stop_requests
 from pipeline.core.log import format_duration, progress_bar
@@ -19,17 +29,28 @@ from pipeline.core.tracker import NullTracker, Tracker
 from pipeline.core.workspace import TRACKING_PARENT, Workspace, write_json, write_text
 from pipeline.metrics.aggregate import summarize
 from pipeline.metrics.policy import policy_named
-from pipeline.metrics.scores import CaseScores, write_scores_csv
+from pipeline.metrics.score_table import write_scores_csv
+from pipeline.metrics.scores import CaseScores
 from pipeline.metrics.values import metric_value
-from pipeline.models.checkpoint import load_model
+from pipeline.models.checkpoint import load_model, update_model
+from pipeline.models.describe import describe_model
 from pipeline.models.device import use_all_cores
 from pipeline.models.networks import count_parameters
+from pipeline.train.cleanup import (
+    MAX_TRAINING_REFERENCES,
+    CleanupEvidence,
+    Reference,
+    choose_cleanup,
+    evenly_spaced,
+    read_reference,
+)
 from pipeline.train.data import BatchSource
 from pipeline.train.findings import Waive, keep_all
 from pipeline.train.learner import Learner
 from pipeline.train.loop import run_loop
 from pipeline.train.preflight import refuse_preflight_errors, run_preflight
 from pipeline.train.prepare import PreparedCase, prepare_cases
+from pipeline.train.ranges import training_ranges
 from pipeline.train.select import TRAINING_FILES, Training
 from pipeline.train.state import LoopParts, LoopState
 from pipeline.train.validate import ValidationCase, Validator
@@ -201,7 +222,7 @@ def _parts(
         for record, prepared in zip(training.validation_records, cases[n_train:], strict=True)
     ]
     order = generator_for(0, "validation order").permutation(len(validation))
-    learner = Learner(plan, config, device)
+    learner = Learner(plan, training.info.task, config, device)
     logger.info(
         "network: %s weights; training on %d cases, validating on %d",
         f"{count_parameters(learner.network):,}",
@@ -210,7 +231,7 @@ def _parts(
     )
     return LoopParts(
         config=config,
-        info=training.info.model_copy(update={"mlflow_run_id": tracker.run_id}),
+        info=_complete(training, tracker),
         learner=learner,
         source=BatchSource(cases[:n_train], plan, config, device),
         validator=Validator(plan, training.info.task, workspace.root, config.overlap, device),
@@ -221,18 +242,37 @@ def _parts(
     )
 
 
+def _complete(training: Training, tracker: Tracker) -> ModelInfo:
+    """Add to the model description what only the run and its cases tell."""
+    ranges = training_ranges(training.rows, training.train_records, training.info.task)
+    numbers = {name: version(name) for name in ("torch", "monai", "numpy", "scipy")}
+    return training.info.model_copy(
+        update={
+            "mlflow_run_id": tracker.run_id,
+            "training_ranges": ranges,
+            "versions": {"python": platform.python_version(), **numbers},
+        }
+    )
+
+
 def _finish(
     training: Training, parts: LoopParts, state: LoopState, should_stop: Callable[[], bool]
 ) -> TrainResult:
     """Score the best model on every validation case and write what training leaves."""
     model_file = parts.best_file
     summary: Summary | None = None
+    evidence = CleanupEvidence(training.info.task)
     if parts.cases:
         model = load_model(model_file, training.device)
-        scores = _final_scores(parts, model.network, should_stop)
+        scores = _final_scores(parts, model.network, evidence, should_stop)
         summary = _write_validation(parts, scores)
+    info = parts.info.model_copy(update={"cleanup": _cleanup(training, parts, evidence)})
+    text = describe_model(info, summary)
+    update_model(model_file, info, card=text)
+    write_text(parts.folder / "model_card.md", text)
+    parts.tracker.log_file(parts.folder / "model_card.md")
     card = ModelCard(
-        info=parts.info,
+        info=info,
         run_key=parts.run_key,
         n_parameters=count_parameters(parts.learner.network),
         n_steps=state.step,
@@ -250,9 +290,13 @@ def _finish(
 
 
 def _final_scores(
-    parts: LoopParts, network: nn.Module, should_stop: Callable[[], bool]
+    parts: LoopParts,
+    network: nn.Module,
+    evidence: CleanupEvidence,
+    should_stop: Callable[[], bool],
 ) -> list[CaseScores]:
-    scores = []
+    """Predict and score every validation case; the predictions also tell what to clean up."""
+    scores, validator = [], parts.validator
     with progress_bar("final validation", len(parts.cases)) as bar:
         for case in parts.cases:
             if should_stop():
@@ -261,9 +305,37 @@ def _final_scores(
                     where=str(parts.folder),
                     fix="run the same command again to finish it",
                 )
-            scores.append(parts.validator.score(network, case))
+            prediction = validator.predict(network, case)
+            scores.append(validator.compare(case, prediction=prediction))
+            if parts.config.cleanup:
+                evidence.add_prediction(prediction, _reference(parts, case.record))
             bar.advance()
     return scores
+
+
+def _cleanup(
+    training: Training, parts: LoopParts, evidence: CleanupEvidence
+) -> tuple[CleanupRule, ...]:
+    """Choose clean-up rules; what the classes look like, training references say too."""
+    if not evidence.tallies:
+        return ()
+    for record in evenly_spaced(training.train_records, MAX_TRAINING_REFERENCES):
+        evidence.add_reference(_reference(parts, record))
+    rules = choose_cleanup(evidence)
+    for rule in rules:
+        logger.info(
+            "clean-up: %s of %s, validation Dice %.3f to %.3f on %d cases",
+            rule.kind.replace("_", " "),
+            rule.class_name,
+            rule.dice_before,
+            rule.dice_after,
+            rule.n_cases,
+        )
+    return rules
+
+
+def _reference(parts: LoopParts, record: CaseRecord) -> Reference:
+    return read_reference(record, parts.info.task, parts.validator.work_dir)
 
 
 def _write_validation(parts: LoopParts, scores: Sequence[CaseScores]) -> Summary:

@@ -15,8 +15,10 @@ from pipeline.core.errors import DataError
 from pipeline.core.geometry import Shape3, spacing_of
 from pipeline.core.task import map_label_values
 from pipeline.io.store import open_array
+from pipeline.metrics.regions import unions_of, with_regions
 from pipeline.metrics.scores import CaseScores, score_label_maps
-from pipeline.models.segment import segment_prepared, window_settings
+from pipeline.models.predictor import PredictionOptions, make_predictor
+from pipeline.models.segment import segment_prepared
 from pipeline.reporting.pictures import overlay_figure
 from pipeline.train.guard import ClassShares
 from pipeline.train.prepare import PreparedCase
@@ -51,8 +53,10 @@ class Validator:
     def predict(self, network: nn.Module, case: ValidationCase) -> Integer[np.ndarray, "i j k"]:
         """Class index per voxel of the source grid, RAS."""
         shape = _source_shape(case.record)
-        settings = window_settings(self.plan, overlap=self.overlap)
-        return segment_prepared(network, case.prepared.image, shape, settings, self.device)
+        # Mirroring would multiply the time of every validation.
+        options = PredictionOptions(overlap=self.overlap, mirror="off")
+        predictor = make_predictor([network], self.plan, self.task, options, self.device)
+        return segment_prepared(predictor, case.prepared.image, shape).labels
 
     def reference(self, case: ValidationCase) -> Integer[np.ndarray, "i j k"]:
         """Reference class index per voxel of the source grid, RAS."""
@@ -61,22 +65,34 @@ class Validator:
 
     def score(self, network: nn.Module, case: ValidationCase) -> CaseScores:
         """Predict and score one case."""
+        return self.compare(case, prediction=self.predict(network, case))
+
+    def compare(
+        self, case: ValidationCase, *, prediction: Integer[np.ndarray, "i j k"]
+    ) -> CaseScores:
+        """Score a prediction that was made before; unions of classes that are outputs as well."""
         image = _stored(case.record.image, case.record.case_id)
-        return score_label_maps(
+        scores = score_label_maps(
             case.record.case_id,
-            prediction=self.predict(network, case),
+            prediction=prediction,
             reference=self.reference(case),
             class_names=self.task.class_names,
             spacing_mm=spacing_of(np.array(image.affine)),
+            ignore_index=self.task.ignore_index,
+            not_annotated=case.record.unannotated,
         )
+        return with_regions(scores, unions_of(self.task))
 
     def picture(self, network: nn.Module, case: ValidationCase) -> bytes:
         """PNG of the prediction over the image, the reference dashed."""
         image = _stored(case.record.image, case.record.case_id)
+        reference = self.reference(case)
+        if self.task.ignore_index is not None:
+            reference = np.where(reference == self.task.ignore_index, 0, reference)
         return overlay_figure(
             np.asarray(open_array(self.work_dir, image)[0], dtype=np.float32),
             label=self.predict(network, case),
-            reference=self.reference(case),
+            reference=reference.astype(np.uint8),
             spacing_mm=spacing_of(np.array(image.affine)),
             class_names=self.task.class_names,
             title=case.record.case_id,
@@ -111,6 +127,8 @@ def predicted_shares(
 ) -> dict[str, ClassShares]:
     """How much of the validation images each class takes, predicted and in truth.
 
+    Cases in which nobody drew a class are left out for it.
+
     Args:
         scores: Scored cases.
         cases: The same cases in the same order.
@@ -119,10 +137,14 @@ def predicted_shares(
     Returns:
         Shares of all voxels together, per class.
     """
-    n_voxels = sum(math.prod(_source_shape(case.record)) for case in cases)
     shares = {}
     for name in class_names:
         found = [s for case in scores if (s := case.of_class(name)) is not None]
+        n_voxels = sum(
+            math.prod(_source_shape(case.record))
+            for case in cases
+            if name not in case.record.unannotated
+        )
         predicted = sum(s.n_true_positive + s.n_false_positive for s in found)
         reference = sum(s.n_true_positive + s.n_false_negative for s in found)
         shares[name] = ClassShares(predicted / max(1, n_voxels), reference / max(1, n_voxels))

@@ -71,6 +71,10 @@ def interpolation_orders(source_mm: Spacing, target_mm: Spacing, order: int) -> 
     return orders[0], orders[1], orders[2]
 
 
+# Sums go by so many voxels: little memory, and few calls for small volumes.
+_SLAB_VOXELS = 1 << 20
+
+
 def preprocess_image(volume: Volume, preprocessing: Preprocessing) -> Volume:
     """Normalize an image and bring it to the target spacing.
 
@@ -146,6 +150,8 @@ def _thick_axis(spacing_mm: Spacing) -> int | None:
 
 
 def _check_finite(array: Float32[np.ndarray, "channel i j k"]) -> None:
+    if np.isfinite(array.sum(dtype=np.float64)):
+        return  # a voxel that is not finite makes the sum so
     for channel, values in enumerate(array):
         # Plane by plane: a bool volume for nearly always nothing would be wasted.
         for i, plane in enumerate(values):
@@ -186,11 +192,12 @@ def _standardize(
     n_inside = values.size if inside is None else int(np.count_nonzero(inside))
     if n_inside == 0:
         return
-    # float64 sums lose no digits over 10^8 voxels; plane by plane they need no float64 copy.
-    mean = sum(float(_inside(values, inside, i).sum()) for i in range(len(values))) / n_inside
+    # float64 sums lose no digits over 10^8 voxels; slab by slab they need no float64 copy.
+    n_planes = max(1, _SLAB_VOXELS // values[0].size)
+    slabs = [slice(i, i + n_planes) for i in range(0, len(values), n_planes)]
+    mean = sum(float(_inside(values, inside, s).sum()) for s in slabs) / n_inside
     variance = (
-        sum(float(np.square(_inside(values, inside, i) - mean).sum()) for i in range(len(values)))
-        / n_inside
+        sum(float(np.square(_inside(values, inside, s) - mean).sum()) for s in slabs) / n_inside
     )
     values -= np.float32(mean)
     values /= np.float32(max(np.sqrt(variance), _MIN_STD))
@@ -199,8 +206,8 @@ def _standardize(
 
 
 def _inside(
-    values: Float32[np.ndarray, "i j k"], inside: Bool[np.ndarray, "i j k"] | None, i: int
+    values: Float32[np.ndarray, "i j k"], inside: Bool[np.ndarray, "i j k"] | None, slab: slice
 ) -> Shaped[np.ndarray, "..."]:
-    """Voxels of one plane that count, as float64."""
-    plane = values[i] if inside is None else values[i][inside[i]]
-    return plane.astype(np.float64)
+    """Voxels of some planes that count, as float64."""
+    planes = values[slab] if inside is None else values[slab][inside[slab]]
+    return planes.astype(np.float64)

@@ -74,11 +74,11 @@ def test_a_class_that_patches_rarely_hit_is_sampled_more():
     assert advice_on(hits=few)["T03"].settings == {"train.foreground_fraction": 0.5}
 
 
-def test_missing_classes_speak_for_batch_dice_and_complete_labels():
+def test_missing_classes_speak_for_batch_dice_and_declared_cases():
     item = advice_on(presence=(1.0, 0.9))["T04"]
     assert item.settings == {"train.loss.batch_dice": True}
     assert "tumor is missing in 10%" in item.reason
-    assert "complete the labels" in item.reason
+    assert "declare these cases in task.unannotated" in item.reason
 
 
 def test_sides_of_the_body_forbid_mirroring():
@@ -140,3 +140,9 @@ def test_the_audit_leaves_advice_in_both_forms(tmp_path):
     assert len(advice.items) == 8
     assert "measured on 4 cases" in advice.items[2].reason
     assert load_experiment(folder / "advice.yaml").train.loss.kind == "dice_ce"
+
+
+def test_regions_get_no_class_weights():
+    shares = {"shares": (0.1, 0.001), "presence": (1.0, 1.0)}
+    assert advice_on(**shares)["T02"].settings
+    assert advice_on(**shares, has_regions=True)["T02"].settings == {}

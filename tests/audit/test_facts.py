@@ -75,3 +75,12 @@ def test_foreground_sampling_raises_what_chance_would_hit():
 def test_nothing_usable_has_no_facts():
     assert describe_dataset(view_of([]), AdviceLimits()) is None
     assert describe_dataset(view_of([full_row("a", (0, 0))]), AdviceLimits()) is None
+
+
+def test_only_annotated_cases_count_for_a_class():
+    rows = [full_row("a", (100, 50)), full_row("b", (300, 0))]
+    described = rows[1].fingerprint.model_copy(update={"unannotated": ("tumor",)})
+    rows[1] = rows[1].model_copy(update={"fingerprint": described, "unannotated": ("tumor",)})
+    facts = describe_dataset(view_of(rows), AdviceLimits())
+    assert facts.presence == (1.0, 1.0)
+    assert facts.shares == pytest.approx((2e-4, 5e-5))

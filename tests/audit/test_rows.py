@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,27 @@ def test_arrays_that_were_not_stored_are_none(tmp_path):
     opened = open_view(case, TASK, tmp_path)
     assert (opened.image, opened.label, opened.values) == (None, None, None)
     assert make_row(opened, CONFIG).fingerprint is None
+
+
+def test_what_nobody_drew_and_what_is_ignored_enters_no_statistics():
+    label = label_of()
+    label[0] = 255
+    task = TASK.model_copy(update={"ignore_values": (255,)})
+    known = view(label, task=task)
+    declared = known.record.model_copy(update={"unannotated": ("tumor",)})
+    row = make_row(replace(known, record=declared), CONFIG)
+    assert row.n_voxels == label.size - label[0].size
+    assert row.n_class_voxels == (int((label == 1).sum()), 0)
+    assert [one.class_index for one in row.measures.classes] == [1]
+    assert row.unannotated == row.fingerprint.unannotated == ("tumor",)
+    assert row.fingerprint.n_class_voxels == row.n_class_voxels
+
+
+def test_scribbles_are_no_shapes():
+    label = np.full((10, 12, 14), 255, dtype=np.uint8)
+    label[2:8, 5, 5], label[2:8, 9, 9] = 1, 0
+    row = make_row(view(label, task=TASK.model_copy(update={"ignore_values": (255,)})), CONFIG)
+    assert row.n_class_voxels == (6, 0)
+    assert row.measures.classes == ()
+    assert not row.measures.alignment.is_assessable
+    assert {f.check_id for f in row.findings} == {"E05"}

@@ -171,3 +171,21 @@ def test_cases_of_one_patient_make_no_folds_but_do_not_stop_the_audit():
     assert splits.folds == ()
     assert "one patient" in splits.method
     assert split_dataset(fingerprint, TASK, groups, AuditConfig(split="nnunet")).folds
+
+
+def test_annotated_cases_are_spread_over_the_folds():
+    """Which cases show the class is one thing, in which of them it was drawn another."""
+    rows = [usable_row(f"case_{n:02d}", (100, 50 if n < 5 else 0)) for n in range(40)]
+    cases = [row.fingerprint for row in rows]
+    name = TASK.class_names[1]
+    drawn = {case.case_id for case in cases[:15]}
+    cases = [
+        case if case.case_id in drawn else case.model_copy(update={"unannotated": (name,)})
+        for case in cases
+    ]
+    grouping = Grouping(groups={}, sites={}, source="")
+    splits = split_dataset(Fingerprint(cases=tuple(cases)), TASK, grouping, AuditConfig())
+    assert "absent or not annotated in 35 of 40" in splits.method
+    assert [len(drawn & set(fold.validation)) for fold in splits.folds] == [3] * 5
+    with_class = {case.case_id for case in cases[:5]}
+    assert [len(with_class & set(fold.validation)) for fold in splits.folds] == [1] * 5

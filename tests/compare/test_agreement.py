@@ -71,3 +71,13 @@ def test_two_rows_for_one_class_are_refused():
     twice = CaseScores("c00", case("c00", x=0.5).classes * 2)
     with pytest.raises(DataError, match="more than one row for class x"):
         agree([run("A", [twice]), run("B", [twice])], is_common_enough=False)
+
+
+def test_runs_must_agree_about_what_was_not_annotated():
+    open_case = replace(case("c00", y=0.5), not_annotated=("x",))
+    others = cases_of(x=[0.5, 0.5], y=[0.5, 0.5])[1:]
+    a, b = run("A", (open_case, *others)), run("B", cases_of(x=["absent", 0.5], y=[0.5, 0.5]))
+    assert agree([a, a], is_common_enough=False).class_names == ("y", "x")
+    with pytest.raises(DataError, match="same references") as raised:
+        agree([a, b], is_common_enough=False)
+    assert "c00, x: not annotated and 0 voxels" in raised.value.where

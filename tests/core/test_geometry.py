@@ -13,14 +13,19 @@ from scipy.spatial.transform import Rotation
 from pipeline.core.errors import GeometryError
 from pipeline.core.geometry import (
     Geometry,
+    affine_from_directions,
     check_affine,
     corner_displacement_voxels,
+    corner_distance_mm,
     inverse_reorientation,
+    lps_to_ras,
+    oblique_degrees,
     orientation_of,
     reorient_array,
     reorient_geometry,
     reorientation_to_ras,
     resized_geometry,
+    shear_degrees,
     spacing_of,
 )
 
@@ -179,3 +184,46 @@ def test_parallel_columns_are_singular_however_small_the_voxels():
     affine[:3, 1] = affine[:3, 0]
     with pytest.raises(GeometryError, match="singular"):
         check_affine(affine)
+
+
+@given(geometries())
+def test_lps_and_ras_are_one_another_and_keep_left_and_right(geometry):
+    lps = lps_to_ras(geometry.affine)
+    np.testing.assert_array_equal(lps_to_ras(lps), geometry.affine)
+    np.testing.assert_array_equal(lps[:2], -geometry.affine[:2])
+    spacing_mm = spacing_of(lps)
+    x, y, z = (float(value) for value in lps[:3, 3])
+    again = affine_from_directions(spacing_mm, (x, y, z), lps[:3, :3] / np.array(spacing_mm))
+    np.testing.assert_allclose(again, geometry.affine, atol=1e-12)
+
+
+def test_identity_directions_run_to_left_and_posterior():
+    affine = affine_from_directions((1.0, 2.0, 3.0), (10.0, 20.0, 30.0), np.eye(3))
+    assert orientation_of(affine) == "LPS"
+    np.testing.assert_array_equal(affine @ (1, 1, 1, 1), (-11, -22, 33, 1))
+
+
+@given(st.sampled_from(ORIENTATIONS), st.floats(0, 44), spacings)
+def test_obliqueness_is_the_angle_turned_whatever_the_spacing(orientation, angle, spacing_mm):
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("x", angle, degrees=True).as_matrix()
+    turned = affine @ phantoms.affine_of((1, 1, 1), spacing_mm, orientation)
+    assert oblique_degrees(turned) == pytest.approx(angle, abs=1e-6)
+    assert shear_degrees(turned) == pytest.approx(0, abs=1e-5)
+
+
+@given(st.floats(0, 60), spacings)
+def test_shear_is_the_angle_off_the_right_angle(angle, spacing_mm):
+    tilt = np.radians(angle)
+    affine = np.eye(4)
+    affine[:3, 2] = 0, np.sin(tilt), np.cos(tilt)  # slices shifted along y: a tilted gantry
+    affine[:3, :3] *= spacing_mm
+    assert shear_degrees(affine) == pytest.approx(angle, abs=1e-5)
+
+
+def test_corner_distance_in_mm_does_not_depend_on_the_spacing():
+    grid = Geometry((3, 4, 5), np.diag([0.5, 1.0, 2.0, 1.0]))
+    moved = grid.affine.copy()
+    moved[0, 3] = 3.0
+    assert corner_distance_mm(grid, Geometry(grid.shape, moved)) == 3.0
+    assert corner_displacement_voxels(grid, Geometry(grid.shape, moved)) == 6.0

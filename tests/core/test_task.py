@@ -100,6 +100,33 @@ def test_classes_accept_one_value_or_several():
     assert config.classes == {"a": 1, "b": (2, 4)}
 
 
+def test_classes_ignored_values_regions_and_cases_without_annotation_can_be_written():
+    config = validate_config(
+        TaskConfig,
+        {
+            "classes": {"heart": "Heart", "lung": ["Lung L", 7]},
+            "ignore": [255],
+            "regions": {"all": ["heart", "lung"], "heart": {"classes": ["heart"]}},
+            "unannotated": {"absent": "all", "cases": {"lung": ["c1"]}, "csv": "x.csv"},
+        },
+        "x.yaml",
+    )
+    assert config.classes == {"heart": "Heart", "lung": ("Lung L", 7)}
+    assert config.regions is not None
+    assert list(config.regions) == ["all", "heart"]
+    assert config.unannotated.absent == "all"
+    assert TaskConfig().unannotated.absent == ()
+    with pytest.raises(ConfigError, match="'Heart' belongs to"):
+        validate_config(TaskConfig, {"classes": {"a": "Heart", "b": ["Heart"]}}, "x.yaml")
+
+
+def test_ignored_voxels_get_an_index_beyond_the_classes():
+    task = task_of((1,), background=(0,)).model_copy(update={"ignore_values": (9, 255)})
+    assert task.ignore_index == 255
+    assert map_label_values(np.array([[[0, 1, 9, 255]]]), task).tolist() == [[[0, 1, 255, 255]]]
+    assert task.declared_values == {0, 1, 9, 255}
+
+
 @given(
     st.sets(st.integers(-5, 300) | st.integers(-(2**40), 2**40), min_size=2, max_size=12),
     st.integers(0, 2**31),

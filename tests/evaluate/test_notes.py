@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from evaluate_builders import cases_of, classes_of, evaluation_of, spread, with_surfaces
 
-from pipeline.evaluate.notes import cards, n_failures, notes, verdict
+from pipeline.evaluate.notes import annotation_notes, cards, n_failures, notes, verdict
 from pipeline.metrics.regions import region_overlap
 
 GOOD = evaluation_of(cases_of(a=spread(12)))
@@ -71,3 +71,14 @@ def test_the_first_card_is_the_headline():
     first, second, *_ = cards(evaluation_of(cases_of(a=[0.5, 0.7]), failed=("gone",)))
     assert first["value"] == "0.600"
     assert second["value"] == "2 of 3"
+
+
+def test_what_the_references_leave_open_is_said():
+    drawn = cases_of(a=spread(12), b=spread(12))
+    cases = (*drawn[:-1], replace(GOOD.cases[-1], not_annotated=("b",)))
+    given = replace(evaluation_of(cases), ignored_values=(255,))
+    one, two = annotation_notes(given)
+    assert "b in 1 case" in one
+    assert "value 255" in two
+    assert {one, two} <= set(notes_of(given))
+    assert annotation_notes(GOOD) == []

@@ -6,7 +6,9 @@ from pipeline.core.errors import DataError, GeometryError
 from pipeline.core.geometry import inverse_reorientation, reorientation_to_ras
 from pipeline.core.task import LabelClass, Task
 from pipeline.core.volume import Volume, reorient
+from pipeline.evaluate.annotation import Unannotated
 from pipeline.evaluate.score import on_common_grid, score_case, score_unpredicted, voxel_ml
+from pipeline.metrics.measure import Measures
 
 TASK = Task(
     channels=(),
@@ -145,3 +147,44 @@ def test_an_unpredicted_case_is_missed():
     scores = score_unpredicted(binary_reference(), ONE_CLASS, case_id="c")
     assert [s.status for s in scores.classes] == ["missed"]
     assert scores.classes[0].reference_ml == pytest.approx(8 * 0.010)
+
+
+def test_ignored_voxels_and_undrawn_classes_are_not_scored():
+    task = TASK.model_copy(update={"ignore_values": (99,)})
+    reference = np.zeros(SHAPE, dtype=np.int16)
+    reference[1:3] = 7
+    reference[3:] = 99
+    prediction = np.where(reference == 99, 3, reference).astype(np.int16)
+    prediction[0] = 4
+    both = {"case_id": "c", "measures": Measures(regions={"all": ("organ", "lesion")})}
+    case = score_case(volume(prediction), volume(reference), task, **both)
+    assert [(s.class_name, s.status) for s in case.classes] == [
+        *(("organ", "ok"), ("lesion", "hallucinated"), ("all", "ok"))
+    ]
+    assert case.of_class("organ").dice.value == 1.0
+    # At the edge of what was drawn both maps end: no distance.
+    assert case.surface_of("organ").hd95_mm.value == 0.0
+    declared = Unannotated(if_absent=("organ", "lesion"))
+    case = score_case(volume(prediction), volume(reference), task, unannotated=declared, **both)
+    assert [s.class_name for s in case.classes] == ["organ"]
+    assert case.not_annotated == ("lesion", "all")
+    assert [s.class_name for s in case.surfaces] == ["organ"]
+    missing = score_unpredicted(
+        volume(reference), task, case_id="c", unannotated=Unannotated(listed=("organ",))
+    )
+    assert (missing.classes, missing.not_annotated) == ((), ("organ",))
+
+
+def test_calibration_asks_only_where_the_reference_can_tell():
+    reference = np.zeros(SHAPE, dtype=np.int16)
+    reference[0] = 7
+    prediction = reference.copy()
+    prediction[3] = 3
+    probabilities = np.zeros((3, *SHAPE), dtype=np.float32)
+    probabilities[1, 0] = probabilities[2, 3] = 1.0
+    given = {"case_id": "c", "probabilities": volume(probabilities)}
+    wrong = score_case(volume(prediction), volume(reference), TASK, **given)
+    assert wrong.calibration_error == pytest.approx(0.5)
+    declared = Unannotated(if_absent=("lesion",))
+    right = score_case(volume(prediction), volume(reference), TASK, unannotated=declared, **given)
+    assert right.calibration_error == pytest.approx(0.0)

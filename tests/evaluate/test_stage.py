@@ -8,12 +8,13 @@ import phantoms
 import pytest
 from typing_extensions import override
 
-from pipeline.artifacts import Summary, read_artifact
+from pipeline.artifacts import Region, Summary, read_artifact
 from pipeline.core.errors import ConfigError, UsageError
 from pipeline.core.tracker import NullTracker
 from pipeline.evaluate.config import EvaluateConfig
 from pipeline.evaluate.inputs import EvaluationInput
 from pipeline.evaluate.stage import evaluate
+from pipeline.evaluate.task import find_task
 from pipeline.io.discover import list_volumes
 
 CONFIG = EvaluateConfig(n_bootstrap=200, n_worst_pictures=2)
@@ -244,3 +245,42 @@ def test_a_tolerance_finer_than_the_grid_is_called_out(dataset, predictions, tmp
     page = (tmp_path / "out" / "report.html").read_text()
     assert "The tolerance of liver, 0.1 mm, is below half a voxel in 4 cases" in page
     assert "The tolerance of kidney" not in page
+
+
+def test_undrawn_classes_and_regions_are_reported_beside_the_classes(
+    dataset, predictions, tmp_path, capsys
+):
+    regions = (Region(name="both", classes=("liver", "kidney"), paints="liver"),)
+    task = find_task(list_volumes(dataset / "labelsTr")).model_copy(update={"regions": regions})
+    summary = run(
+        dataset,
+        predictions,
+        tmp_path,
+        task=task,
+        images=list_volumes(dataset / "imagesTr"),
+        unannotated={"case_000": ("kidney",)},
+    )
+    assert [summary.classes[n].dice.n for n in ("liver", "kidney", "both")] == [4, 3, 3]
+    assert [summary.classes[n].n_not_annotated for n in ("liver", "kidney", "both")] == [0, 1, 1]
+    statuses = {(r["case_id"], r["class_name"]): r["status"] for r in rows_of(tmp_path)}
+    assert statuses["case_000", "kidney"] == statuses["case_000", "both"] == "not annotated"
+    for file in ("report.html", "methods.txt"):
+        assert "kidney in 1 case" in (tmp_path / "out" / file).read_text()
+    config = CONFIG.model_copy(update={"probabilities": tmp_path})
+    with pytest.raises(ConfigError, match="one probability per region"):
+        run(dataset, predictions, tmp_path, config, task=task)
+
+
+def test_with_an_absence_rule_a_hallucination_where_nobody_drew_is_none(
+    dataset, predictions, tmp_path, capsys
+):
+    file = dataset / "labelsTr" / "case_000.nii.gz"
+    image = nib.load(file)
+    label = np.asarray(image.dataobj).copy()
+    label[label == 2] = 0
+    phantoms.write_nifti(file, label, image.affine)
+    plain = run(dataset, predictions, tmp_path).classes["kidney"]
+    assert (plain.n_hallucinated, plain.dice.n) == (1, 4)
+    declared = run(dataset, predictions, tmp_path, absent_is_unannotated=("kidney",))
+    kidney = declared.classes["kidney"]
+    assert (kidney.n_hallucinated, kidney.dice.n, kidney.n_not_annotated) == (0, 3, 1)

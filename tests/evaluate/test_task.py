@@ -61,3 +61,13 @@ def test_images_are_not_taken_for_labels(tmp_path):
 def test_empty_references_are_refused(tmp_path):
     with pytest.raises(DataError, match="no structure"):
         find_task(references(tmp_path / "ref", label()))
+
+
+def test_the_ignore_label_and_regions_of_nnunet_are_understood(tmp_path):
+    found = references(tmp_path / "labelsTr", label(1, 2, 3))
+    labels = {"background": 0, "whole": [1, 2], "core": [2], "ignore": 3}
+    description = {"labels": labels, "regions_class_order": [1, 2]}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    task = find_task(found)
+    assert task.ignore_values == (3,)
+    assert [region.name for region in task.regions] == ["whole", "core"]

@@ -6,40 +6,24 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from infer_builders import KEEP_LARGEST, small_info, threshold_model, write_model
 from models_builders import model_info
-from phantoms import affine_of
-from torch import nn
+from phantoms import affine_of, ball, case
 
 from pipeline.core.errors import DataError
 from pipeline.core.volume import Volume
-from pipeline.infer.predict import predict_case, to_source_values
-from pipeline.models.checkpoint import Model, save_model
+from pipeline.infer.predict import load_model, predict_case, shared_info, to_source_values
+from pipeline.models.checkpoint import save_model
 from pipeline.models.networks import build_network
+from pipeline.models.predictor import PredictionOptions
 
 ORIENTATIONS = [
     "".join(codes[a] for a in order)
     for order in itertools.permutations(range(3))
     for codes in itertools.product("RL", "AP", "SI")
 ]
-
-
-class Threshold(nn.Module):
-    """Class 2 where the normalized image is above 1, class 1 where above 0, else background."""
-
-    def __init__(self):
-        super().__init__()
-        self.unused = nn.Parameter(torch.zeros(1))
-
-    def forward(self, image):
-        background = torch.full_like(image, 0.5)
-        return torch.cat([background, (image > 0).float(), 2 * (image > 1).float()], dim=1)
-
-
-def threshold_model(**changes) -> Model:
-    return Model(Threshold().eval(), model_info(**changes), "digest")
 
 
 def expected_labels(array, values=(1, 2)):
@@ -94,6 +78,62 @@ def test_a_wrong_number_of_channels_is_refused():
     affine = affine_of((9, 9, 9), (1.0, 1.0, 1.0))
     with pytest.raises(DataError, match=r"has 1 channel.*takes 2: MR0, MR1"):
         predict_case(threshold_model(n_channels=2), Volume(np.zeros((1, 9, 9, 9)), affine))
+
+
+def test_a_case_beyond_all_memory_is_refused_with_numbers_before_anything_is_computed():
+    # A header in the wrong unit: a tenth of a meter per voxel.
+    affine = affine_of((40, 40, 40), (800.0, 800.0, 800.0))
+    image = Volume(np.zeros((1, 40, 40, 40), dtype=np.int16), affine)
+    with pytest.raises(DataError, match=r"does not fit into memory: cpu needs \d.* are free"):
+        predict_case(threshold_model(), image)
+
+
+def test_clean_up_of_the_model_is_applied_unless_refused():
+    label = ball((24, 24, 24), (8, 8, 8), 5) | ball((24, 24, 24), (19, 19, 19), 2)
+    image = np.where(label, 3.0, 0.0) + np.random.default_rng(0).normal(0, 0.01, label.shape)
+    volume = Volume(image.astype(np.float32)[None], affine_of(label.shape, (1.0, 1.0, 1.0)))
+    model = threshold_model()
+    rule = KEEP_LARGEST.model_copy(update={"class_name": "class_2"})
+    info = model.info.model_copy(update={"cleanup": (rule,)})
+    cleaning = type(model)(model.network, info, model.digest)
+    assert np.array_equal(predict_case(model, volume).array == 2, label)
+    assert np.array_equal(predict_case(cleaning, volume, is_cleaned=False).array == 2, label)
+    cleaned = predict_case(cleaning, volume).array == 2
+    assert np.array_equal(cleaned, ball((24, 24, 24), (8, 8, 8), 5))
+
+
+def test_several_models_give_the_mean_of_their_probabilities(tmp_path):
+    models = [load_model(write_model(tmp_path / f"{seed}.pt", seed)) for seed in (0, 1)]
+    image, _, affine = case(0, (16, 16, 16), (2.0, 2.0, 2.5))
+    volume = Volume(image[None], affine)
+    both = predict_case(models, volume).array
+    singles = [predict_case(model, volume).array for model in models]
+    assert not np.array_equal(singles[0], singles[1])
+    agree = singles[0] == singles[1]
+    # Where both say the same by themselves, so does their mean, for any two classes.
+    assert (both == singles[0])[agree].mean() > 0.99
+    assert not np.array_equal(both, singles[0])
+
+
+def test_mirroring_changes_nothing_for_a_network_that_looks_at_single_voxels():
+    image, _, affine = case(0, (20, 18, 16), (1.0, 1.0, 1.0))
+    volume = Volume(image[None], affine)
+    plain = predict_case(threshold_model(), volume)
+    mirrored = predict_case(threshold_model(), volume, options=PredictionOptions(mirror=(0, 1, 2)))
+    assert np.array_equal(plain.array, mirrored.array)
+
+
+def test_models_that_are_averaged_share_what_all_of_them_chose():
+    holes = KEEP_LARGEST.model_copy(update={"kind": "fill_holes"})
+    small = KEEP_LARGEST.model_copy(update={"kind": "remove_islands", "min_ml": 0.5})
+    large = small.model_copy(update={"min_ml": 2.0})
+    one = small_info(cleanup=(large, holes), training_images=("a", "b"))
+    two = small_info(cleanup=(KEEP_LARGEST, small), training_images=("b", "c"))
+    models = [type(threshold_model())(threshold_model().network, i, "d") for i in (one, two)]
+    shared = shared_info(models)
+    assert [(r.kind, r.min_ml) for r in shared.cleanup] == [("remove_islands", 0.5)]
+    assert shared.training_images == ("a", "b", "c")
+    assert shared_info(models[:1]) == one
 
 
 def test_the_code_in_the_readme_runs(tmp_path, monkeypatch):

@@ -1,13 +1,16 @@
 """One case: turned to RAS, stored untouched; bad files are recorded, never raised."""
 
+import tracemalloc
+
 import nibabel as nib
 import numpy as np
 import phantoms
 import pytest
+from format_builders import nrrd_bytes, write_volume
 
 from pipeline.core.geometry import orientation_of
 from pipeline.ingest.conform import conform_case, source_stamps
-from pipeline.io.discover import CaseFiles
+from pipeline.io.pairing import CaseFiles
 from pipeline.io.store import open_array
 
 SPACING_MM = (1.0, 2.0, 3.0)
@@ -58,7 +61,7 @@ def test_an_unreadable_file_is_recorded_with_its_role(tmp_path, pair, role):
     assert (len(record.image_files), record.label_file is None) == (
         (0, False) if role == "image" else (1, True)
     )
-    assert not (work / "store").exists()
+    assert not [*(work / "store").glob("*")]
 
 
 def test_both_files_may_be_bad(tmp_path, pair):
@@ -109,3 +112,73 @@ def test_stamps_see_missing_files(tmp_path, pair):
     image, label = source_stamps(pair, tmp_path)
     assert image.n_bytes > 0
     assert label.n_bytes == -1
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".img", ".nrrd", ".mha", ".mhd"])
+def test_every_format_is_stored_as_the_same_arrays(tmp_path, pair, suffix):
+    image, label, affine = phantoms.case(0, (20, 20, 20), SPACING_MM)
+    files = CaseFiles(
+        "b",
+        (write_volume(tmp_path / f"i{suffix}", image, affine),),
+        write_volume(tmp_path / f"l{suffix}", label, affine),
+    )
+    record, _ = conform(tmp_path, files)
+    expected, _ = conform(tmp_path, pair)
+    assert record.status == "ready"
+    assert record.image.content_hash == expected.image.content_hash
+    assert record.label.content_hash == expected.label.content_hash
+    np.testing.assert_allclose(np.array(record.image.affine), affine, atol=1e-5)
+
+
+def test_segments_get_the_values_of_their_names(tmp_path):
+    extra = "Segment0_Name:=liver\nSegment0_LabelValue:=3\nSegment0_Layer:=0\n"
+    label = np.full(120, 3, "<i2")
+    (tmp_path / "image.nrrd").write_bytes(nrrd_bytes())
+    (tmp_path / "label.seg.nrrd").write_bytes(nrrd_bytes(data=label.tobytes(), extra=extra))
+    images, labels = (tmp_path / "image.nrrd",), tmp_path / "label.seg.nrrd"
+    for values, expected in ((None, 3), ({"liver": (9,), "tumor": (2,)}, 9)):
+        files = CaseFiles("a", images, labels, label_values=values)
+        record, work = conform(tmp_path, files)
+        assert record.label_file.segments == {"liver": expected}
+        assert np.all(open_array(work, record.label) == expected)
+
+
+def test_masks_of_a_case_are_one_label(tmp_path, pair):
+    label = np.asanyarray(nib.load(pair.label).dataobj)
+    affine = nib.load(pair.label).affine
+    masks = tuple(
+        phantoms.write_nifti(tmp_path / "masks" / f"{n}.nii.gz", (label == n).astype("u1"), affine)
+        for n in (1, 2)
+    )
+    values = {"1": (1,), "2": (2,)}
+    files = CaseFiles("a", pair.images, tmp_path / "masks", masks=masks, label_values=values)
+    record, work = conform(tmp_path, files)
+    expected, _ = conform(tmp_path, pair)
+    assert np.array_equal(open_array(work, record.label), open_array(work, expected.label))
+    assert [stamp.file for stamp in record.sources] == [
+        "image.nii.gz",
+        "masks/1.nii.gz",
+        "masks/2.nii.gz",
+    ]
+
+
+def test_a_case_takes_no_more_memory_than_its_voxels_twice(tmp_path):
+    """Voxels as read and as stored: the image is gone when the label is read."""
+    shape = (96, 128, 160)
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 500, shape, dtype=np.int16)
+    label = rng.integers(0, 2, shape, dtype=np.int16)
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    files = CaseFiles(
+        "a",
+        (phantoms.write_nifti(tmp_path / "i.nii.gz", image, affine),),
+        phantoms.write_nifti(tmp_path / "l.nii.gz", label, affine),
+    )
+    n_file_bytes = (tmp_path / "i.nii.gz").stat().st_size
+    tracemalloc.start()
+    try:
+        conform(tmp_path, files)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 2 * image.nbytes + n_file_bytes + (1 << 20)

@@ -46,7 +46,7 @@ def test_any_change_means_doing_it_again(job, what):
     elif what == "record":
         record.write_text(record.read_text()[:-50])
     else:
-        record.write_text(record.read_text().replace('"ingest_version": 1', '"ingest_version": 0'))
+        record.write_text(record.read_text().replace('"ingest_version": 2', '"ingest_version": 1'))
     assert read_stored_case(job) is None
 
 

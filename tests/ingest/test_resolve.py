@@ -1,9 +1,11 @@
 """Configuration beats dataset.json beats what is found in the labels."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pipeline.artifacts import Region
 from pipeline.core.errors import ConfigError, DataError
 from pipeline.core.task import TaskConfig
 from pipeline.ingest.resolve import modality_of, resolve_task
@@ -73,6 +75,48 @@ def test_same_words_for_several_channels_get_plain_names():
         ("channel_0", "mr"),
         ("channel_1", "mr"),
     ]
+
+
+def test_ignored_values_are_neither_class_nor_background():
+    described = folder_of(("MRI",), {"a": (1,), "b": (2,)})
+    described = replace(described, ignore_values=(9,))
+    task = resolve(TaskConfig(classes={"a": 1}), described)
+    assert (task.background_values, task.ignore_values) == ((0, 2), (9,))
+    assert resolve(TaskConfig(ignore=(2,)), found=[1, 2]).class_names == ("class_1",)
+    assert resolve(TaskConfig(ignore=()), described).ignore_values == ()
+    with pytest.raises(ConfigError, match="ignored and a class"):
+        resolve(TaskConfig(classes={"a": 1}, ignore=(1,)))
+    with pytest.raises(ConfigError, match="both background and ignored"):
+        resolve(TaskConfig(background=(0, 5), ignore=(5,)))
+
+
+def test_classes_can_be_named_as_the_dataset_names_them():
+    described = folder_of((), {"GTV_CT": (1,), "GTV_MR": (2,), "Heart": (3,)})
+    task = resolve(TaskConfig(classes={"GTV": ("GTV_CT", "GTV_MR"), "x": 7}), described)
+    assert [c.source_values for c in task.classes] == [(1, 2), (7,)]
+    assert task.background_values == (0, 3)
+    with pytest.raises(ConfigError, match="'heart'") as caught:
+        resolve(TaskConfig(classes={"Heart": "heart"}), described)
+    assert caught.value.fix == "did you mean 'Heart'?"
+    with pytest.raises(ConfigError, match="value 3 belongs to 'a' and to 'b'"):
+        resolve(TaskConfig(classes={"a": 3, "b": "Heart"}), described)
+    with pytest.raises(ConfigError) as caught:
+        resolve(TaskConfig(classes={"a": "Heart"}))
+    assert "neither dataset.json" in caught.value.fix
+
+
+def test_regions_of_the_configuration_or_of_dataset_json():
+    regions = (
+        Region(name="whole", classes=("a", "b"), paints="a"),
+        Region(name="b", classes=("b",), paints="b"),
+    )
+    described = replace(folder_of((), {"a": (1,), "b": (2,)}), regions=regions)
+    assert resolve(folder=described).regions == regions
+    assert resolve(TaskConfig(regions={}), described).regions == ()
+    assert resolve(TaskConfig(classes={"b": 2}), described).regions == ()
+    configured = resolve(TaskConfig(regions={"w": ("b", "a"), "a": ("a",)}), described)
+    assert [region.paints for region in configured.regions] == ["b", "a"]
+    assert configured.n_outputs == 2
 
 
 def test_contradictions_are_named():

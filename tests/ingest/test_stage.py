@@ -6,20 +6,25 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import phantoms
 import pytest
+from clusters import Cluster, wait_until
 
 from pipeline.artifacts import DatasetManifest, read_artifact
 from pipeline.core.errors import ConfigError, DataError, UsageError
+from pipeline.core.parallel import Outcome, case_runs
+from pipeline.core.parallel_config import ParallelConfig, Part
 from pipeline.core.task import TaskConfig
 from pipeline.core.tracker import NullTracker
 from pipeline.core.workspace import Workspace
 from pipeline.ingest.config import IngestConfig
-from pipeline.ingest.stage import dataset_digest, ingest
+from pipeline.ingest.lock import one_part
+from pipeline.ingest.stage import dataset_digest, ingest, ingest_part
 from pipeline.io.store import open_array
 
 SHAPE = (16, 18, 20)
@@ -194,24 +199,38 @@ def test_a_task_that_contradicts_the_data(data, workspace):
         run(data, workspace, TaskConfig(modality=("ct", "mr")))
 
 
+# One ingest in a process of its own: python -c INGEST DATA WORK N_JOBS
+INGEST = (
+    "import sys; from pathlib import Path; from pipeline.core.task import TaskConfig;"
+    "from pipeline.core.tracker import NullTracker; from pipeline.core.workspace import *;"
+    "from pipeline.ingest.config import IngestConfig; from pipeline.ingest.stage import ingest;"
+    "ingest(IngestConfig(n_jobs=int(sys.argv[3])), TaskConfig(), Path(sys.argv[1]),"
+    " Workspace(Path(sys.argv[2])), NullTracker())"
+)
+
+
+def start(data, workspace, n_jobs=1):
+    command = [sys.executable, "-c", INGEST, str(data), str(workspace.root), str(n_jobs)]
+    return subprocess.Popen(command, cwd=Path(__file__).parents[2])
+
+
+def n_finished(workspace):
+    return len(list(workspace.store_dir.glob("*.case.json")))
+
+
+def contents(workspace):
+    return {p.name: p.read_bytes() for p in workspace.store_dir.iterdir()}
+
+
 def test_killed_in_the_middle_and_run_again(tmp_path, workspace):
     data = phantoms.write_dataset(tmp_path / "set", 40, shape=(48, 48, 48))
-    code = (
-        "import sys; from pathlib import Path; from pipeline.core.task import TaskConfig;"
-        "from pipeline.core.tracker import NullTracker; from pipeline.core.workspace import *;"
-        "from pipeline.ingest.config import IngestConfig; from pipeline.ingest.stage import ingest;"
-        "ingest(IngestConfig(), TaskConfig(), Path(sys.argv[1]), Workspace(Path(sys.argv[2])),"
-        " NullTracker())"
-    )
-    command = [sys.executable, "-c", code, str(data), str(workspace.root)]
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
+    process = start(data, workspace)
     deadline_s = time.monotonic() + 60
-    while len(list(workspace.store_dir.glob("*.case.json"))) < 3 and time.monotonic() < deadline_s:
+    while n_finished(workspace) < 3 and time.monotonic() < deadline_s:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    n_done = len(list(workspace.store_dir.glob("*.case.json")))
-    assert 3 <= n_done < 40
+    assert 3 <= n_finished(workspace) < 40
     assert not workspace.dataset_file.exists()
     before = snapshot(workspace.store_dir)
     manifest = run(data, workspace)
@@ -220,6 +239,112 @@ def test_killed_in_the_middle_and_run_again(tmp_path, workspace):
     assert all(after[path] == before[path] for path in kept)
     assert not [path for path in after if path.name.endswith(".part")]
     assert manifest == run(data, Workspace(workspace.root.with_name("fresh")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_real_cases_killed_again_and_again_end_as_if_nothing_had_happened(
+    shared_data, tmp_path, workspace, n_jobs
+):
+    data = shared_data / "Task04_Hippocampus"
+    fresh = Workspace(tmp_path / "fresh")
+    expected = run(data, fresh)
+    rng = np.random.default_rng(n_jobs)
+    finished = {}
+    for _ in range(4):
+        n_wanted = n_finished(workspace) + int(rng.integers(1, 40))
+        process = start(data, workspace, n_jobs)
+        while n_finished(workspace) < n_wanted and process.poll() is None:
+            time.sleep(float(rng.uniform(0.0005, 0.01)))
+        process.kill()
+        process.wait()
+        time.sleep(0.5)  # its workers notice that it is gone and end, after their present case
+        now = snapshot(workspace.store_dir)
+        assert all(now[path] == seen for path, seen in finished.items())
+        finished = {path: now[path] for path in now if path.name.endswith(".case.json")}
+    assert 0 < len(finished) < 208
+    assert run(data, workspace) == expected
+    assert workspace.dataset_file.read_bytes() == fresh.dataset_file.read_bytes()
+    assert contents(workspace) == contents(fresh)
+    now = snapshot(workspace.store_dir)
+    assert all(now[path] == seen for path, seen in finished.items())
+
+
+def test_two_processes_on_one_store_do_each_case_once(tmp_path, workspace):
+    data = phantoms.write_dataset(tmp_path / "set", 12, shape=(32, 32, 32))
+    processes = [start(data, workspace) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    fresh = Workspace(tmp_path / "fresh")
+    manifest = run(data, fresh)
+    assert read_artifact(workspace.dataset_file, DatasetManifest, made_by="ingest") == manifest
+    assert contents(workspace) == contents(fresh)
+    before = snapshot(workspace.store_dir)
+    run(data, workspace)
+    assert snapshot(workspace.store_dir) == before
+
+
+def test_a_whole_ingest_beside_a_running_part_is_refused(data, workspace):
+    with (
+        one_part(workspace, Part(1, 2)),
+        pytest.raises(UsageError, match="part 1-of-2 is being ingested"),
+    ):
+        run(data, workspace)
+
+
+def test_parts_store_and_list_nothing(data, workspace):
+    for number in (1, 2):
+        assert ingest_part(IngestConfig(), TaskConfig(), data, workspace, Part(number, 2)) == 0
+    assert n_finished(workspace) == 4
+    assert not workspace.dataset_file.exists()
+    before = snapshot(workspace.store_dir)
+    assert len(run(data, workspace).ready_cases) == 4
+    assert snapshot(workspace.store_dir) == before
+
+
+def test_a_case_that_ends_its_process_is_one_unreadable_case(data, workspace, monkeypatch):
+    lost = DataError("the process was killed", fix="more memory")
+
+    def with_a_loss(function, items, **knobs):
+        return [
+            Outcome(item, None, lost)
+            if item.case_id == "case_001"
+            else Outcome(item, function(item), None)
+            for item in items
+        ]
+
+    monkeypatch.setattr("pipeline.ingest.stage.map_cases", with_a_loss)
+    manifest = run(data, workspace)
+    assert [c.status for c in manifest.cases] == ["ready", "unreadable", "ready", "ready"]
+    assert manifest.cases[1].problems[0].message == "the process was killed"
+    monkeypatch.undo()
+    assert len(run(data, workspace).ready_cases) == 4
+
+
+@pytest.mark.slow
+def test_on_a_cluster_that_loses_a_worker_it_is_the_same(shared_data, tmp_path, workspace):
+    pytest.importorskip("distributed")
+    data = shared_data / "Task04_Hippocampus"
+    fresh = Workspace(tmp_path / "fresh")
+    expected = run(data, fresh)
+    with Cluster(tmp_path / "cluster") as cluster:
+        cluster.add_worker("one")
+        cluster.add_worker("two")
+
+        def kill_in_the_middle():
+            wait_until(lambda: n_finished(workspace) >= 60)
+            cluster.kill("one")
+
+        killer = threading.Thread(target=kill_in_the_middle, daemon=True)
+        killer.start()
+        config = ParallelConfig(backend="dask", scheduler=cluster.address)
+        journal = workspace.stage_dir("ingest") / "cases.jsonl"
+        with case_runs(config, journal):
+            manifest = run(data, workspace)
+        killer.join()
+    assert manifest == expected
+    assert contents(workspace) == contents(fresh)
+    cases = [json.loads(line)["case"] for line in journal.read_text().splitlines()]
+    assert sorted(cases) == sorted(c.case_id for c in expected.cases)
 
 
 def test_manifest_holds_no_words_from_headers(data, workspace):

@@ -68,3 +68,15 @@ def test_real_ms_channels_fit_together(shared_data):
     image = load_image(files[:2], root=folder)
     assert image.volume.array.shape == (2, 182, 218, 182)
     assert image.native.orientation == "LAS"
+
+
+def test_joined_channels_lie_as_the_store_wants_them(tmp_path):
+    array = np.arange(120, dtype=np.uint8).reshape(SHAPE)
+    files = (
+        phantoms.write_nifti(tmp_path / "a.nii", array, np.eye(4)),
+        phantoms.write_nifti(tmp_path / "b.nii", array.astype(np.int16) - 500, np.eye(4)),
+    )
+    joined = load_image(files, root=tmp_path).volume.array
+    assert joined.flags.c_contiguous
+    assert joined.dtype == np.int16
+    np.testing.assert_array_equal(joined, np.stack([array, array - np.int16(500)]))

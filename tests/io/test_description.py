@@ -41,6 +41,8 @@ def test_decathlon_and_nnunet_say_the_same(tmp_path):
     ("labels", "words"),
     [
         ({"background": 0, "whole": [1, 2], "core": [2]}, "overlap"),
+        ({"background": 0, "liver": [0, 1]}, "background"),
+        ({"background": 0, "liver": [1, 2], "ignore": 2}, "ignore"),
         ({"0": "background", "1": "liver", "2": "liver"}, "twice"),
         ({"background": 0, "liver": "one"}, "no integer"),
         ({"background": 0, "liver": True}, "no integer"),
@@ -55,10 +57,48 @@ def test_labels_that_cannot_be_used_are_a_problem(tmp_path, labels, words):
     assert words in problem.message
 
 
-def test_ignore_is_no_class(tmp_path):
-    description = described(tmp_path, labels={"background": 0, "liver": 1, "ignore": 2})
+@pytest.mark.parametrize(
+    "labels",
+    [{"background": 0, "liver": 1, "ignore": 2}, {"0": "background", "1": "liver", "2": "ignore"}],
+)
+def test_ignore_is_no_class(tmp_path, labels):
+    description = described(tmp_path, labels=labels)
     assert description.class_values == {"liver": (1,)}
-    assert "ignore" in description.problems[0].message
+    assert description.ignore_values == (2,)
+    assert description.problems == ()
+
+
+def test_overlapping_regions_become_classes_and_regions(tmp_path):
+    labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3, "ignore": 4}
+    description = described(tmp_path, labels=labels, regions_class_order=[1, 2, 3])
+    assert description.class_values == {"whole_only": (1,), "core_only": (2,), "enhancing": (3,)}
+    assert description.ignore_values == (4,)
+    assert [(r.name, r.classes, r.paints) for r in description.regions] == [
+        ("whole", ("whole_only", "core_only", "enhancing"), "whole_only"),
+        ("core", ("core_only", "enhancing"), "core_only"),
+        ("enhancing", ("enhancing",), "enhancing"),
+    ]
+
+
+def test_values_in_the_same_regions_are_one_class(tmp_path):
+    labels = {"background": 0, "kidney": [1, 2, 3, 5], "masses": [2, 3, 5], "tumor": 2}
+    description = described(tmp_path, labels=labels, regions_class_order=[1, 3, 2])
+    assert description.class_values == {"kidney_only": (1,), "tumor": (2,), "masses_only": (3, 5)}
+    assert [r.paints for r in description.regions] == ["kidney_only", "masses_only", "tumor"]
+
+
+@pytest.mark.parametrize("order", [None, [1], [1, 1], [3, 1], [2, 2], "first", [2, 1]])
+def test_regions_without_a_usable_order_are_a_problem(tmp_path, order):
+    labels = {"background": 0, "whole": [1, 2], "core": 2}
+    description = described(tmp_path, labels=labels, regions_class_order=order)
+    assert (description.class_values, description.regions) == (None, ())
+    assert "regions_class_order" in description.problems[0].message
+
+
+def test_lists_that_do_not_overlap_are_classes_of_several_values(tmp_path):
+    description = described(tmp_path, labels={"background": 0, "a": [1, 2], "b": 3})
+    assert description.class_values == {"a": (1, 2), "b": (3,)}
+    assert description.regions == ()
 
 
 @pytest.mark.parametrize("labels", [None, [], {}, "liver"])

@@ -5,16 +5,10 @@ import shutil
 
 import phantoms
 import pytest
+from trees import touch
 
 from pipeline.core.errors import DataError, UsageError, VoxlineError
-from pipeline.io.discover import discover, list_volumes
-
-
-def touch(folder, *names):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-    return folder
+from pipeline.io.discover import LAYOUTS, Choice, discover, list_volumes
 
 
 def ids(folder):
@@ -88,16 +82,16 @@ def test_files_without_partner_or_of_other_formats_are_named(tmp_path):
     folder = discover(
         touch(
             tmp_path,
-            *("images/a.nii", "images/b.nii", "images/c.mha", "images/readme.txt"),
-            *("labels/a.nii", "labels/d.nii", "labels/c.nrrd"),
+            *("images/a.nii", "images/b.nii", "images/c.mgz", "images/readme.txt"),
+            *("labels/a.nii", "labels/d.nii", "labels/c.mnc"),
         )
     )
     assert ids(folder) == ["a", "b"]
     assert {(p.check_id, p.file) for p in folder.problems} == {
         ("F01", "images/b.nii"),
         ("F01", "labels/d.nii"),
-        ("F05", "images/c.mha"),
-        ("F05", "labels/c.nrrd"),
+        ("F05", "images/c.mgz"),
+        ("F05", "labels/c.mnc"),
     }
 
 
@@ -161,8 +155,8 @@ def test_listed_files_that_are_gone_are_a_warning(tmp_path):
         ([], "no volumes"),
         (["notes.txt"], "no volumes"),
         (["imagesTr/notes.txt"], "no images"),
-        (["images/a.mha", "labels/a.mha"], "not supported yet"),
-        (["a/x.nii", "b/y.nii"], "no layout"),
+        (["images/a.mgz", "labels/a.mgz"], "not supported"),
+        (["a/x.txt", "b/y.txt"], "no layout"),
         (["images/a.nii", "scans/a.nii", "labels/a.nii"], "several folders"),
         (["images/a.nii", "masks/a.nii", "labels/a.nii"], "several folders"),
     ],
@@ -179,6 +173,57 @@ def test_a_dataset_one_level_down_is_suggested(tmp_path):
     with pytest.raises(DataError) as caught:
         discover(tmp_path / "Task01")
     assert caught.value.fix == f"did you mean {tmp_path / 'Task01' / 'data'}?"
+
+
+def test_of_several_readings_the_one_with_labels_is_taken_and_the_others_are_named(tmp_path):
+    touch(tmp_path, "images/a.nii", "labels/a.nii", "p1/p1_ct.nii", "p1/p1_seg.nii", "z.nii")
+    folder = discover(tmp_path)
+    assert (folder.layout, ids(folder)) == ("two_folders", ["a"])
+    assert "also fits case_folders" in folder.reason
+    assert "1 cases, 1 labelled" in folder.reason
+    assert "--layout case_folders" in folder.reason
+    # Images without labels are no rival of images with labels.
+    assert "images_only" not in folder.reason
+    for layout, found in (("case_folders", ["p1"]), ("images_only", ["z"])):
+        forced = discover(tmp_path, layout=layout)
+        assert (forced.layout, ids(forced)) == (layout, found)
+        assert "was asked for" in forced.reason
+
+
+def test_a_clear_folder_names_no_other_reading(tmp_path):
+    root = phantoms.write_dataset(tmp_path / "set", 2)
+    assert "also fits" not in discover(root).reason
+    assert discover(root, layout="nnunet").layout == "decathlon"
+
+
+def test_a_layout_that_does_not_fit_or_does_not_exist(tmp_path):
+    touch(tmp_path, "images/a.nii", "labels/a.nii")
+    with pytest.raises(DataError, match="no layout fits") as caught:
+        discover(tmp_path, layout="bids")
+    assert "sub-*" in caught.value.fix
+    with pytest.raises(UsageError, match="no layout 'bid'") as caught_usage:
+        discover(tmp_path, layout="bid")
+    assert caught_usage.value.fix == "did you mean 'bids'?"
+
+
+def test_every_layout_that_was_tried_is_told(tmp_path):
+    with pytest.raises(DataError) as caught:
+        discover(touch(tmp_path, "a/x.txt"))
+    assert all(
+        f"{name}: " in caught.value.fix for name in LAYOUTS if name not in ("auto", "nnunet")
+    )
+
+
+def test_a_choice_that_means_nothing_here_is_told(tmp_path):
+    touch(tmp_path, "images/a.nii", "labels/a.nii")
+    folder = discover(tmp_path, choice=Choice(channels=("t1",), label="seg"))
+    assert "ingest.channels and ingest.label not used" in folder.reason
+
+
+def test_what_was_named_is_remembered(tmp_path):
+    root = touch(tmp_path / "t", "imagesTs/a.nii")
+    folder = discover(root / "imagesTs")
+    assert (folder.root, folder.source) == (root, root / "imagesTs")
 
 
 def test_no_such_folder(tmp_path):

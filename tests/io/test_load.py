@@ -4,9 +4,11 @@ import nibabel as nib
 import numpy as np
 import phantoms
 import pytest
+from format_builders import write_volume
 
 from pipeline.core.errors import FileFormatError
-from pipeline.io.load import is_volume_file, load_volume, strip_suffix
+from pipeline.core.geometry import oblique_degrees
+from pipeline.io.load import is_volume_file, load_volume, source_files, strip_suffix
 
 SHAPE = (4, 5, 6)
 AFFINE = phantoms.affine_of(SHAPE, (1.0, 2.0, 3.0), "PIR", oblique_degrees=10)
@@ -35,8 +37,12 @@ def load(file, role="image"):
         ("a.nii", "a", True),
         ("._a.nii.gz", "._a", False),
         (".nii.gz", ".nii.gz", False),
-        ("a.seg.nrrd", "a", False),
-        ("a.mha", "a", False),
+        ("a.seg.nrrd", "a", True),
+        ("a.nhdr", "a", True),
+        ("a.mha", "a", True),
+        ("a.img.gz", "a", True),
+        ("a.mif.gz", "a", False),
+        ("a.dcm", "a", False),
         ("notes.txt", "notes.txt", False),
     ],
 )
@@ -103,11 +109,67 @@ def test_overflow_by_the_slope_is_counted(tmp_path):
     assert facts.n_nonfinite == array.size
 
 
-@pytest.mark.parametrize("name", ["a.nrrd", "a.mha", "a.img", "a.txt"])
+@pytest.mark.parametrize("name", ["a.mgz", "a.mnc", "a.mif", "a.txt"])
 def test_other_formats_are_refused_by_name(tmp_path, name):
     (tmp_path / name).write_bytes(b"whatever")
-    with pytest.raises(FileFormatError, match="not supported yet"):
+    with pytest.raises(FileFormatError, match="not supported") as caught:
         load(tmp_path / name)
+    assert caught.value.check_id == "F05"
+
+
+def test_of_a_pair_the_voxels_count_and_a_lone_header_is_reported(tmp_path):
+    image_file = write_volume(tmp_path / "a.img", np.zeros(SHAPE, np.uint8), AFFINE)
+    assert is_volume_file(image_file)
+    assert not is_volume_file(tmp_path / "a.hdr")
+    (tmp_path / "b.hdr").write_bytes((tmp_path / "a.hdr").read_bytes())
+    assert is_volume_file(tmp_path / "b.hdr")
+    with pytest.raises(FileFormatError, match=r"b\.img, is not beside it") as caught:
+        load(tmp_path / "b.hdr")
+    assert caught.value.check_id == "F01"
+
+
+def test_all_files_of_a_volume_are_its_sources(tmp_path):
+    array = np.zeros(SHAPE, np.uint8)
+    names = {
+        "a.nii.gz": ["a.nii.gz"],
+        "b.img": ["b.img", "b.hdr"],
+        "c.mhd": ["c.mhd", "c.raw"],
+        "d.nhdr": ["d.nhdr", "d.raw"],
+    }
+    for name, expected in names.items():
+        file = write_volume(tmp_path / name, array, AFFINE, packed=False)
+        assert [path.name for path in source_files(file)] == expected
+    assert len(source_files(tmp_path)) == 7
+    assert source_files(tmp_path / "gone.mhd") == (tmp_path / "gone.mhd",)
+
+
+@pytest.mark.parametrize("name", ["a.dcm", "IM0001"])
+def test_a_dicom_label_needs_its_image(tmp_path, name):
+    (tmp_path / name).write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(FileFormatError, match="no image is known"):
+        load(tmp_path / name, "label")
+
+
+def test_counting_in_slabs_finds_every_voxel_that_is_not_finite(tmp_path, monkeypatch):
+    array = np.ones(SHAPE, dtype=np.float32)
+    array[0, 0, :] = np.nan
+    array[1, 1, 1] = -np.inf
+    monkeypatch.setattr("pipeline.io.load._SLAB_VOXELS", 10)
+    assert load(save(tmp_path / "a.nii", array))[0].n_nonfinite == 7
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".img", ".nrrd", ".mha"])
+def test_any_format_gives_the_same_channels(tmp_path, suffix):
+    array = np.arange(240, dtype=np.int16).reshape(*SHAPE, 2)
+    facts, image = load(write_volume(tmp_path / f"a{suffix}", array, AFFINE))
+    np.testing.assert_array_equal(image.array, np.moveaxis(array, 3, 0))
+    np.testing.assert_allclose(image.affine, AFFINE, atol=1e-5)
+    assert facts.shape == (*SHAPE, 2)
+    assert facts.oblique_degrees == pytest.approx(oblique_degrees(AFFINE), abs=1e-3)
+    assert facts.shear_degrees == pytest.approx(0.0, abs=1e-3)
+    with pytest.raises(FileFormatError) as caught:
+        load(tmp_path / f"a{suffix}", "label")
+    assert caught.value.check_id == "F06"
 
 
 def test_singular_affine_places_nothing(tmp_path):

@@ -118,3 +118,16 @@ def test_a_link_to_nowhere_is_stamped_as_unseen(tmp_path):
     assert stamp_file(link, tmp_path) == SourceStamp(file="case.nii.gz", n_bytes=-1, modified_ns=-1)
     (tmp_path / "gone.nii.gz").write_bytes(b"here now")
     assert stamp_file(link, tmp_path).n_bytes == 8
+
+
+def test_upper_and_lower_case_matter_only_where_nothing_else_pairs():
+    pairing = pair(["Case1.nii.gz", "b.nii.gz"], ["case1.nii.gz", "b.nii.gz"])
+    assert summary(pairing) == [
+        ("Case1", ["Case1.nii.gz"], "case1.nii.gz"),
+        ("b", ["b.nii.gz"], "b.nii.gz"),
+    ]
+    assert pairing.problems == ()
+    exact = pair(["A.nii", "a.nii"], ["a.nii"])
+    assert summary(exact) == [("A", ["A.nii"], None), ("a", ["a.nii"], "a.nii")]
+    unclear = pair(["aa.nii"], ["Aa.nii", "aA.nii"])
+    assert summary(unclear) == [("aa", ["aa.nii"], None)]

@@ -1,5 +1,8 @@
 """The case store gives back what was put in, or says that it cannot."""
 
+import mmap
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +11,15 @@ from hypothesis.extra import numpy as npst
 
 from pipeline.artifacts import StoredArray
 from pipeline.core.errors import DataError
-from pipeline.io.store import array_hash, is_stored, open_array, sidecar_file, write_array
+from pipeline.io.store import (
+    array_hash,
+    is_stored,
+    n_voxel_bytes,
+    open_array,
+    read_sidecar,
+    sidecar_file,
+    write_array,
+)
 
 
 def put(root, array, key="case.image"):
@@ -45,8 +56,11 @@ def test_hash_ignores_layout_and_byte_order_but_not_type_or_shape():
 
 
 def test_voxels_stay_on_disk(tmp_path):
-    opened = open_array(tmp_path, put(tmp_path, np.zeros((2, 3, 4))))
-    assert isinstance(opened.base, np.memmap)
+    stored = put(tmp_path, np.arange(24.0).reshape(2, 3, 4))
+    opened = open_array(tmp_path, stored)
+    assert isinstance(opened.base, mmap.mmap)
+    # The file is a plain .npy, for any other program.
+    np.testing.assert_array_equal(np.load(tmp_path / stored.file, mmap_mode="r"), opened)
 
 
 def test_missing_short_or_foreign_files_are_named(tmp_path):
@@ -67,3 +81,18 @@ def test_missing_short_or_foreign_files_are_named(tmp_path):
         assert caught.value.where == str(file)
         assert caught.value.fix == "run ingest again"
     assert not is_stored(tmp_path, stored)
+
+
+def test_an_opened_array_may_travel_to_another_process(tmp_path):
+    opened = open_array(tmp_path, put(tmp_path, np.arange(24, dtype=">i2").reshape(2, 3, 4)))
+    again = pickle.loads(pickle.dumps(opened))  # noqa: S301  # written in this line
+    np.testing.assert_array_equal(again, opened)
+
+
+def test_a_sidecar_is_read_back_or_missed(tmp_path):
+    stored = put(tmp_path, np.zeros((2, 3, 4), np.uint8))
+    assert n_voxel_bytes(stored) == 24
+    assert read_sidecar(tmp_path, stored) == stored
+    sidecar_file(tmp_path / stored.file).write_text("{")
+    with pytest.raises(DataError, match="sidecar"):
+        read_sidecar(tmp_path, stored)

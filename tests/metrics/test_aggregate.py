@@ -228,3 +228,15 @@ def test_metrics_that_were_not_computed_are_not_there():
 def _distances(status, value):
     nsd = 1.0 if status == "ok" else 0.0
     return Score(value, status), Score(value, status), Score(nsd, status)
+
+
+def test_cases_in_which_nobody_drew_a_class_are_counted_apart():
+    open_case = CaseScores("three", (scores("a", 1, 0, 0),), not_annotated=("b", "c", "d"))
+    before, after = (summarize(cases, NAMES) for cases in (CASES, (*CASES, open_case)))
+    assert after.n_cases == 3
+    for name in ("b", "c", "d"):
+        one, two = before.classes[name], after.classes[name]
+        assert two.n_not_annotated == 1
+        assert two.model_copy(update={"n_not_annotated": 0}) == one
+    assert after.classes["a"].n_not_annotated == 0
+    assert after.classes["a"].dice.n == 3

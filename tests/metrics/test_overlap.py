@@ -6,7 +6,13 @@ from hypothesis.extra import numpy as hnp
 
 from pipeline.core.errors import DataError, GeometryError
 from pipeline.metrics import overlap
-from pipeline.metrics.overlap import Score, confusion_matrix, mistaken_classes, overlap_scores
+from pipeline.metrics.overlap import (
+    Score,
+    confusion_matrix,
+    mistaken_classes,
+    overlap_scores,
+    without_ignored,
+)
 
 N_CLASSES = 3
 CLASS_NAMES = ("a", "b", "c")
@@ -171,3 +177,36 @@ def test_confused_pairs_and_background_make_up_all_errors(pair):
         assert for_others + confusion[index, 0] == scores.n_false_negative
         taken = sum(m.n_voxels for m in mistaken if m.mistaken_for == scores.class_name)
         assert taken + confusion[0, index] == scores.n_false_positive
+
+
+@given(label_pairs())
+def test_ignored_voxels_are_background_in_both_maps_and_cost_nothing_to_leave_in(pair):
+    prediction, reference = pair
+    is_ignored = np.zeros(reference.shape, dtype=bool)
+    is_ignored[::2] = True
+    marked = np.where(is_ignored, np.uint8(255), reference)
+    one, two = without_ignored(prediction=prediction, reference=marked, ignore_index=255)
+    assert scores_of(one, two) == scores_of(prediction[~is_ignored], reference[~is_ignored])
+    # What is predicted there does not matter.
+    other = np.where(is_ignored, np.uint8(1), prediction)
+    again, _ = without_ignored(prediction=other, reference=marked, ignore_index=255)
+    assert np.array_equal(one, again)
+
+
+def test_without_an_ignored_voxel_nothing_is_copied():
+    label = np.zeros((2, 2, 2), dtype=np.uint8)
+    for index in (None, 255):
+        one, two = without_ignored(prediction=label, reference=label, ignore_index=index)
+        assert one is label
+        assert two is label
+    with pytest.raises(GeometryError, match="differ in shape"):
+        without_ignored(prediction=label[1:], reference=label, ignore_index=255)
+
+
+def test_a_prediction_of_the_ignored_value_finds_nothing():
+    reference = np.array([[[1, 1, 0]]], dtype=np.uint8)
+    prediction = np.array([[[255, 1, 255]]], dtype=np.uint8)
+    one, two = without_ignored(prediction=prediction, reference=reference, ignore_index=255)
+    assert one.tolist() == [[[0, 1, 0]]]
+    assert two is not None
+    assert two.tolist() == reference.tolist()

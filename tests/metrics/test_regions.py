@@ -7,9 +7,15 @@ from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
 from pipeline.core.errors import ConfigError
+from pipeline.core.task import LabelClass, Region, Task
 from pipeline.metrics.overlap import confusion_matrix, overlap_scores
-from pipeline.metrics.regions import region_mask, region_overlap
-from pipeline.metrics.scores import CaseScores, score_label_maps, score_missing_prediction
+from pipeline.metrics.regions import region_mask, region_overlap, unions_of, with_regions
+from pipeline.metrics.scores import (
+    CaseScores,
+    score_label_maps,
+    score_missing_prediction,
+    without_unannotated,
+)
 
 NAMES = ("edema", "core", "enhancing")
 WHOLE = ("edema", "core", "enhancing")
@@ -51,3 +57,25 @@ def test_an_unknown_member_gets_a_suggestion():
     with pytest.raises(ConfigError) as caught:
         region_mask(np.zeros((1, 1, 1), np.uint8), NAMES, ("cores",))
     assert "core" in caught.value.fix
+
+
+def test_a_region_with_a_class_that_nobody_drew_cannot_be_told():
+    reference = np.array([[[1, 2, 0, 0]]], dtype=np.uint8)
+    case = without_unannotated(scored(reference, reference), ("enhancing",))
+    found = with_regions(case, {"whole": WHOLE, "inner": ("core",)})
+    assert [s.class_name for s in found.classes] == ["edema", "core", "inner"]
+    assert found.not_annotated == ("enhancing", "whole")
+
+
+def test_only_unions_are_scored_beside_the_classes():
+    classes = tuple(
+        LabelClass(name=name, index=n, source_values=(n,)) for n, name in enumerate(NAMES, start=1)
+    )
+    regions = (
+        Region(name="whole", classes=WHOLE, paints="edema"),
+        Region(name="core", classes=("core", "enhancing"), paints="core"),
+        Region(name="enhancing", classes=("enhancing",), paints="enhancing"),
+    )
+    task = Task(channels=(), classes=classes, regions=regions)
+    assert unions_of(task) == {"whole": WHOLE, "core region": ("core", "enhancing")}
+    assert unions_of(task.model_copy(update={"regions": ()})) == {}

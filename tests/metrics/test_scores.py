@@ -1,23 +1,10 @@
-import csv
-from dataclasses import replace
-
-import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis.extra import numpy as hnp
 
-from pipeline.core.errors import DataError, MissingInputError
-from pipeline.metrics.measure import Measures, with_measures
 from pipeline.metrics.scores import (
-    CSV_COLUMNS,
     CaseScores,
-    case_scores_from_json,
-    case_scores_to_json,
-    read_scores_csv,
     score_label_maps,
     score_missing_prediction,
-    write_scores_csv,
 )
 
 REFERENCE = np.array([[[1, 1, 2, 0]]], dtype=np.uint8)
@@ -51,48 +38,6 @@ def test_a_missing_prediction_is_missed_where_the_reference_has_something():
     ]
 
 
-def test_csv_has_a_row_per_case_and_class_and_no_nan(tmp_path):
-    file = tmp_path / "out" / "scores.csv"
-    write_scores_csv(file, [scored()])
-    text = file.read_text()
-    assert "nan" not in text.lower()
-    rows = list(csv.DictReader(text.splitlines()))
-    assert tuple(rows[0]) == CSV_COLUMNS
-    assert [(r["case_id"], r["class_name"], r["status"]) for r in rows] == [
-        ("case,1", "liver", "ok"),
-        ("case,1", "kidney", "missed"),
-        ("case,1", "spleen", "absent"),
-    ]
-    assert (rows[0]["tp"], rows[0]["fp"], rows[0]["fn"]) == ("1", "0", "1")
-    assert float(rows[0]["dice"]) == pytest.approx(2 / 3, abs=1e-8)
-    assert (rows[1]["dice"], rows[2]["dice"], rows[2]["iou"]) == ("0", "", "")
-
-
-MAPS = hnp.arrays(np.uint8, (4, 3, 3), elements=st.integers(0, 3))
-
-
-def measured(prediction, reference, spacing_mm):
-    maps = {
-        "prediction": prediction,
-        "reference": reference,
-        "class_names": CLASS_NAMES,
-        "spacing_mm": spacing_mm,
-    }
-    measures = Measures(lesion_classes=("spleen",), regions={"both": ("liver", "kidney")})
-    return with_measures(score_label_maps('c,"1"', **maps), **maps, measures=measures)
-
-
-@given(MAPS, MAPS, st.tuples(*[st.floats(0.1, 9)] * 3), st.none() | st.floats(0, 1))
-def test_table_and_json_give_back_equal_scores(tmp_path_factory, first, second, spacing_mm, error):
-    case = replace(measured(first, second, spacing_mm), calibration_error=error)
-    other = replace(measured(second, first, spacing_mm), case_id="d", grid_offset_voxels=0.1)
-    file = tmp_path_factory.mktemp("scores") / "scores.csv"
-    nobody = CaseScores("nobody predicted this, and there was nothing", ())
-    write_scores_csv(file, [case, other, nobody])
-    assert read_scores_csv(file) == (case, other, nobody)
-    assert case_scores_from_json(case_scores_to_json(case)) == case
-
-
 def test_confused_classes_are_listed_without_background():
     swapped = np.array([[[2, 1, 2, 1]]], dtype=np.uint8)
     case = score_label_maps(
@@ -107,59 +52,33 @@ def test_confused_classes_are_listed_without_background():
     ]
 
 
-def test_tables_of_earlier_versions_are_read(tmp_path):
-    file = tmp_path / "scores.csv"
-    file.write_text(
-        "case_id,class_name,status,dice,iou,tp,fp,fn,reference_ml,prediction_ml,volume_error_ml\n"
-        "a,liver,ok,0.5,0.33,1,1,1,0.2,0.2,0\n"
-        "a,heart,absent,,,0,0,0,0,0,0\n"
+def test_voxels_to_be_ignored_are_in_no_number():
+    reference = np.array([[[1, 1, 255, 255, 2, 0]]], dtype=np.uint8)
+    prediction = np.array([[[1, 2, 1, 2, 2, 255]]], dtype=np.uint8)
+    case = score_label_maps(
+        "c",
+        prediction=prediction,
+        reference=reference,
+        class_names=CLASS_NAMES,
+        spacing_mm=(1.0, 1.0, 1.0),
+        ignore_index=255,
     )
-    (case,) = read_scores_csv(file)
-    assert case.of_class("liver").voxel_ml == pytest.approx(0.1)
-    assert case.of_class("heart").status == "absent"
-    assert case.surfaces == ()
+    counts = [(s.n_true_positive, s.n_false_positive, s.n_false_negative) for s in case.classes]
+    assert counts == [(1, 0, 1), (1, 1, 0), (0, 0, 0)]
 
 
-def test_rows_say_whether_they_are_a_class_or_a_region(tmp_path):
-    file = tmp_path / "scores.csv"
-    write_scores_csv(file, [measured(PREDICTION, REFERENCE, (1.0, 1.0, 1.0))])
-    kinds = [row["kind"] for row in csv.DictReader(file.read_text().splitlines())]
-    assert kinds == ["class", "class", "class", "region"]
-    (case,) = read_scores_csv(file)
-    assert [s.is_region for s in case.classes] == [False, False, False, True]
-    # As a spreadsheet saves it.
-    file.write_text("\ufeff" + file.read_text(), encoding="utf-8")
-    assert read_scores_csv(file) == (case,)
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        *("a,x,ok,1,-1,1,0.001,,", "a,x,ok,1,1,1,nan,,", "a,x,ok,1,1,1,0.001,inf,2"),
-        *("a,x,ok,1,1,1,0.001,-3,2", "a,x,ok,1,1,1,-0.001,,"),
-    ],
-)
-def test_impossible_numbers_are_refused(tmp_path, row):
-    file = tmp_path / "scores.csv"
-    columns = "case_id,class_name,status,tp,fp,fn,voxel_ml,hd95_mm,nsd_tolerance_mm"
-    file.write_text(f"{columns}\n{row}\n")
-    with pytest.raises(DataError, match="line 2 cannot be read"):
-        read_scores_csv(file)
-
-
-def test_a_wrong_table_is_named(tmp_path):
-    file = tmp_path / "scores.csv"
-    with pytest.raises(MissingInputError, match="no table"):
-        read_scores_csv(file)
-    file.write_text("case,dice\n1,0.5\n")
-    with pytest.raises(DataError, match="columns case_id, class_name"):
-        read_scores_csv(file)
-    write_scores_csv(file, [scored()])
-    file.write_text(file.read_text().replace(",ok,0.6", ",fine,0.6"))
-    with pytest.raises(DataError, match="line 2 cannot be read"):
-        read_scores_csv(file)
-    write_scores_csv(file, [scored()])
-    lines = file.read_text().splitlines()
-    file.write_text("\n".join([lines[0], lines[1][:-40], "x,y"]))
-    with pytest.raises(DataError, match="line"):
-        read_scores_csv(file)
+def test_a_class_that_nobody_drew_has_no_score_and_is_no_confusion():
+    swapped = np.array([[[2, 1, 1, 1]]], dtype=np.uint8)
+    case = score_label_maps(
+        "c",
+        prediction=swapped,
+        reference=REFERENCE,
+        class_names=CLASS_NAMES,
+        spacing_mm=(1.0, 1.0, 1.0),
+        not_annotated=("kidney",),
+    )
+    assert [s.class_name for s in case.classes] == ["liver", "spleen"]
+    assert case.not_annotated == ("kidney",)
+    # A liver that was predicted as kidney is wrong; a partly drawn kidney proves nothing.
+    assert [(m.class_name, m.mistaken_for) for m in case.mistaken] == [("liver", "kidney")]
+    assert case.of_class("kidney") is None

@@ -1,5 +1,6 @@
 """Losses agree with their definitions and with MONAI; an absent class does not pin them."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +10,8 @@ from monai.losses.focal_loss import FocalLoss
 from monai.losses.tversky import TverskyLoss
 from torch.nn import functional
 
-from pipeline.models.losses import LossSettings, SegmentationLoss
+from pipeline.models.loss_terms import LossSettings
+from pipeline.models.losses import SegmentationLoss
 
 KINDS = ("dice_ce", "dice", "ce", "dice_focal", "tversky", "tversky_ce", "focal_tversky")
 VOXELWISE = ("dice_ce", "ce", "dice_focal", "tversky_ce")
@@ -199,3 +201,160 @@ def test_weights_travel_with_the_loss_but_not_into_checkpoints():
     loss = loss_of("ce", class_weights=(1.0, 2.0))
     assert loss.state_dict() == {}
     assert len(list(loss.buffers())) == 1
+
+
+# --- voxels to ignore, classes that nobody drew ---------------------------------------------------
+
+IGNORED = 255
+
+
+def partial_sample(seed=0, n_classes=4):
+    """Logits in double precision, a label with ignored voxels, and classes that were not drawn."""
+    logits, label = sample(seed, n_classes)
+    generator = torch.Generator().manual_seed(seed)
+    label[torch.rand(label.shape, generator=generator) < 0.3] = IGNORED
+    is_annotated = torch.rand((2, n_classes), generator=generator) < 0.6
+    is_annotated[:, 0] = True
+    return logits.double(), label, is_annotated
+
+
+def plain_loss(logits, label, is_annotated, settings):
+    """Dice and cross-entropy voxel by voxel in numpy, with the classes nobody drew merged."""
+    n_batch, n_classes = logits.shape[:2]
+    exp = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities = exp / exp.sum(1, keepdims=True)
+    merged = probabilities.copy()
+    for n in range(n_batch):
+        for c in np.flatnonzero(~is_annotated[n]):
+            merged[n, 0] += probabilities[n, c]
+    costs, weights = [], []
+    for place in np.argwhere(label != IGNORED):
+        n, *voxel = place
+        c = label[tuple(place)]
+        weight = 1.0 if settings.class_weights is None else settings.class_weights[c]
+        costs.append(-np.log(merged[(n, c, *voxel)]) * weight)
+        weights.append(weight)
+    first = 0 if settings.include_background else 1
+    rows = [list(range(n_batch))] if settings.batch_dice else [[n] for n in range(n_batch)]
+    dices = []
+    for row in rows:
+        for c in range(first, n_classes):
+            patches = [n for n in row if is_annotated[n, c]]
+            if not patches:
+                continue
+            counted = label[patches] != IGNORED
+            p, t = merged[patches, c][counted], (label[patches] == c)[counted]
+            dices.append(1 - 2 * p[t].sum() / (p.sum() + t.sum() + 1e-5))
+    cross_entropy = sum(costs) / sum(weights)
+    return np.mean(dices) if dices else 0.0, cross_entropy
+
+
+@pytest.mark.parametrize("batch_dice", [True, False])
+@pytest.mark.parametrize("background", [True, False])
+@pytest.mark.parametrize("weights", [None, (0.5, 1.0, 2.0, 4.0)])
+@given(seed=st.integers(0, 1000))
+def test_ignored_voxels_and_undrawn_classes_agree_with_plain_numpy(
+    batch_dice, background, weights, seed
+):
+    settings = LossSettings(
+        batch_dice=batch_dice,
+        include_background=background,
+        class_weights=weights,
+        ignore_index=IGNORED,
+    )
+    logits, label, is_annotated = partial_sample(seed)
+    dice, cross_entropy = plain_loss(logits.numpy(), label.numpy(), is_annotated.numpy(), settings)
+    parts = SegmentationLoss(settings)(logits, label, is_annotated)
+    assert float(parts.dice) == pytest.approx(dice, abs=1e-9)
+    assert float(parts.total) == pytest.approx(dice + cross_entropy, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch_dice", [True, False])
+def test_gradients_of_partial_labels_agree_with_finite_differences(kind, batch_dice):
+    logits, label, is_annotated = partial_sample(1)
+    loss = loss_of(kind, batch_dice=batch_dice, ignore_index=IGNORED)
+    few = (slice(None), slice(None), slice(0, 2), slice(0, 3), slice(0, 2))
+    small = logits[few].clone().requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x: loss(x, label[:, :2, :3, :2], is_annotated).total, (small,), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(seed=st.integers(0, 1000))
+def test_what_is_predicted_at_ignored_voxels_changes_nothing(kind, seed):
+    logits, label, is_annotated = partial_sample(seed)
+    is_ignored = (label == IGNORED)[:, None].expand_as(logits)
+    other = torch.where(is_ignored, 3 * logits + 1, logits)
+    loss = loss_of(kind, ignore_index=IGNORED)
+    results = []
+    for x in (logits.clone().requires_grad_(), other.requires_grad_()):
+        parts = loss(x, label, is_annotated)
+        parts.total.backward()
+        results.append((parts, x.grad))
+    (one, first), (two, second) = results
+    assert (one.total, one.dice, one.cross_entropy) == (two.total, two.dice, two.cross_entropy)
+    torch.testing.assert_close(first, second)
+    assert (first[is_ignored] == 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_punishes_finding_a_class_that_nobody_drew(kind):
+    logits, label, is_annotated = partial_sample(3)
+    is_annotated = torch.tensor([[True, True, True, False]] * 2)
+    label[label == 3] = 0
+    loss = loss_of(kind, include_background=False, ignore_index=IGNORED)
+    # From background to the class: what a network does that has found it.
+    moved = logits.clone()
+    is_free = label == 0
+    moved[:, 3][is_free] = logits[:, 0][is_free]
+    moved[:, 0][is_free] = logits[:, 3][is_free]
+    before, after = loss(logits, label, is_annotated), loss(moved, label, is_annotated)
+    assert float(after.total) == pytest.approx(float(before.total), abs=1e-9)
+    # Without the declaration it would cost much.
+    if kind in VOXELWISE:
+        sure = logits.clone()
+        sure[:, 3][is_free] += 5
+        assert loss(sure, label, is_annotated).total < loss(sure, label).total - 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_patches_of_partial_labels_are_what_they_are_alone(kind):
+    """Per patch, a mixed batch is the mean of its patches, each computed without the others."""
+    logits, label = sample(4, 4)
+    is_annotated = torch.tensor([[True] * 4, [True, True, False, True]])
+    loss = loss_of(kind, batch_dice=False, include_background=False)
+    alone = [loss(logits[n : n + 1], label[n : n + 1], is_annotated[n : n + 1]) for n in (0, 1)]
+    complete = loss(logits[:1], label[:1])
+    assert float(alone[0].total) == pytest.approx(float(complete.total), abs=1e-6)
+    both = loss(logits, label, is_annotated)
+    # Three classes are counted in the first patch, two in the second.
+    dice = (3 * alone[0].dice + 2 * alone[1].dice) / 5
+    assert float(both.dice) == pytest.approx(float(dice), abs=1e-6)
+    cross_entropy = (alone[0].cross_entropy + alone[1].cross_entropy) / 2
+    assert float(both.cross_entropy) == pytest.approx(float(cross_entropy), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch_dice", [True, False])
+def test_no_ignored_voxel_and_every_class_drawn_is_the_ordinary_loss(kind, batch_dice):
+    logits, label = sample(5)
+    plain = loss_of(kind, batch_dice=batch_dice)(logits, label)
+    every = torch.ones((2, 3), dtype=torch.bool)
+    declared = loss_of(kind, batch_dice=batch_dice, ignore_index=IGNORED)(logits, label, every)
+    assert float(declared.total) == pytest.approx(float(plain.total), abs=1e-6)
+    assert float(declared.dice) == pytest.approx(float(plain.dice), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_that_says_nothing_costs_nothing_and_moves_nothing(kind):
+    logits, label = sample(6)
+    none = torch.tensor([[True, False, False]] * 2)
+    logits.requires_grad_()
+    loss = loss_of(kind, include_background=False, ignore_index=IGNORED)
+    total = loss(logits, torch.full_like(label, IGNORED), none).total
+    assert float(total.detach()) == 0.0
+    if total.requires_grad:
+        total.backward()
+        assert torch.equal(logits.grad, torch.zeros_like(logits))

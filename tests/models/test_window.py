@@ -10,7 +10,8 @@ from pipeline.core.errors import CheckpointError, ConfigError
 from pipeline.models.window import (
     WindowSettings,
     gaussian_importance,
-    sliding_window_logits,
+    iterate_planes,
+    n_windows,
     window_starts,
 )
 
@@ -21,6 +22,16 @@ shapes = st.tuples(*[st.integers(1, 15)] * 3)
 
 def random_image(shape, n_channels=1):
     return torch.randn((n_channels, *shape), generator=torch.Generator().manual_seed(0))
+
+
+def swept(network, image, settings):
+    """All planes of a sweep; they must come in order and without gaps."""
+    volume = []
+    for first, planes in iterate_planes(network, image, settings):
+        assert first == sum(part.shape[1] for part in volume)
+        assert planes.shape[1] <= settings.window[0]
+        volume.append(planes.clone())
+    return torch.cat(volume, dim=1)
 
 
 class Recorder:
@@ -80,21 +91,30 @@ def test_every_voxel_of_a_window_counts(window, sigma_fraction):
 @given(shapes, windows, st.floats(0, 0.9), st.integers(1, 4))
 def test_a_voxelwise_network_commutes_with_windowing(shape, window, overlap, batch_size):
     image = random_image(shape)
-    settings = WindowSettings(window, n_classes=2, overlap=overlap, batch_size=batch_size)
-    logits = sliding_window_logits(Recorder(), image, settings)
+    settings = WindowSettings(window, n_outputs=2, overlap=overlap, batch_size=batch_size)
+    logits = swept(Recorder(), image, settings)
     torch.testing.assert_close(logits, torch.cat([2 * image + 1, -image]), atol=1e-5, rtol=1e-5)
 
 
-@given(shapes, windows, st.integers(1, 5))
-def test_on_a_cpu_the_network_never_sees_a_lone_window(shape, window, batch_size):
+@given(shapes, windows, st.floats(0, 0.9), st.integers(1, 5))
+def test_every_window_is_visited_once_in_batches(shape, window, overlap, batch_size):
     network = Recorder()
-    settings = WindowSettings(window, n_classes=2, batch_size=batch_size)
-    sliding_window_logits(network, random_image(shape), settings)
-    n_windows = np.prod([len(window_starts(n, w, 0.5)) for n, w in zip(shape, window, strict=True)])
+    settings = WindowSettings(window, n_outputs=2, overlap=overlap, batch_size=batch_size)
+    swept(network, random_image(shape), settings)
+    per_axis = [len(window_starts(n, w, overlap)) for n, w in zip(shape, window, strict=True)]
     assert {batch[2:] for batch in network.batches} == {window}
-    assert min(batch[0] for batch in network.batches) >= 2
-    assert max(batch[0] for batch in network.batches) <= max(2, batch_size)
-    assert n_windows <= sum(batch[0] for batch in network.batches) <= n_windows + 1
+    assert {batch[0] for batch in network.batches[:-1]} <= {batch_size}
+    assert sum(batch[0] for batch in network.batches) == n_windows(shape, settings)
+    assert n_windows(shape, settings) == np.prod(per_axis)
+
+
+def test_planes_are_handed_over_before_later_windows_are_asked_for():
+    network = Recorder()
+    settings = WindowSettings((4, 4, 4), n_outputs=2, batch_size=1)
+    planes = iterate_planes(network, random_image((40, 4, 4)), settings)
+    first, part = next(planes)
+    assert (first, part.shape[1]) == (0, 2)
+    assert len(network.batches) == 2
 
 
 def test_a_small_volume_lies_in_the_middle_of_its_window():
@@ -105,7 +125,7 @@ def test_a_small_volume_lies_in_the_middle_of_its_window():
         return batch
 
     image = torch.ones((1, 2, 3, 4))
-    logits = sliding_window_logits(network, image, WindowSettings((5, 5, 4), n_classes=1))
+    logits = swept(network, image, WindowSettings((5, 5, 4), n_outputs=1))
     assert logits.shape == (1, 2, 3, 4)
     expected = torch.zeros((5, 5, 4))
     expected[1:3, 1:4] = 1
@@ -119,23 +139,21 @@ def test_the_middle_of_a_window_counts_more_than_its_faces():
         answer[:, :, 1:-1] = 0
         return answer
 
-    settings = WindowSettings((8, 1, 1), n_classes=1)
-    logits = sliding_window_logits(network, torch.zeros((1, 32, 1, 1)), settings)
+    settings = WindowSettings((8, 1, 1), n_outputs=1)
+    logits = swept(network, torch.zeros((1, 32, 1, 1)), settings)
     assert logits[0, 4:-4].max() < 0.05  # a plain mean would give 0.5
 
 
 def test_half_precision_answers_are_summed_in_full_precision():
-    logits = sliding_window_logits(
-        lambda batch: batch.half(), random_image((9, 9, 9)), WindowSettings((4, 4, 4), n_classes=1)
+    logits = swept(
+        lambda batch: batch.half(), random_image((9, 9, 9)), WindowSettings((4, 4, 4), n_outputs=1)
     )
     assert logits.dtype == torch.float32
 
 
 def test_no_gradients_are_recorded():
     network = torch.nn.Conv3d(1, 2, 3, padding=1)
-    logits = sliding_window_logits(
-        network, random_image((9, 9, 9)), WindowSettings((4, 4, 4), n_classes=2)
-    )
+    logits = swept(network, random_image((9, 9, 9)), WindowSettings((4, 4, 4), n_outputs=2))
     assert not logits.requires_grad
 
 
@@ -148,20 +166,18 @@ def test_no_gradients_are_recorded():
 )
 def test_a_network_of_another_plan_is_refused(network):
     with pytest.raises(CheckpointError, match="the network gives"):
-        sliding_window_logits(
-            network, random_image((9, 9, 9)), WindowSettings((4, 4, 4), n_classes=2)
-        )
+        swept(network, random_image((9, 9, 9)), WindowSettings((4, 4, 4), n_outputs=2))
 
 
 @pytest.mark.parametrize(
-    "knobs", [{"overlap": 1.0}, {"overlap": -0.1}, {"batch_size": 0}, {"n_classes": 0}]
+    "knobs", [{"overlap": 1.0}, {"overlap": -0.1}, {"batch_size": 0}, {"n_outputs": 0}]
 )
 def test_settings_out_of_range_are_refused(knobs):
     with pytest.raises(ConfigError):
-        WindowSettings(**{"window": (4, 4, 4), "n_classes": 2, **knobs})
+        WindowSettings(**{"window": (4, 4, 4), "n_outputs": 2, **knobs})
     with pytest.raises(ConfigError):
-        WindowSettings(window=(4, 0, 4), n_classes=2)
+        WindowSettings(window=(4, 0, 4), n_outputs=2)
 
 
 def test_the_limits_of_the_settings_are_accepted():
-    assert WindowSettings((1, 1, 1), n_classes=1, overlap=0.0, batch_size=1).overlap == 0
+    assert WindowSettings((1, 1, 1), n_outputs=1, overlap=0.0, batch_size=1).overlap == 0

@@ -5,7 +5,7 @@ import torch
 from monai.data.utils import compute_importance_map
 from monai.inferers import sliding_window_inference
 
-from pipeline.models.window import WindowSettings, gaussian_importance, sliding_window_logits
+from pipeline.models.window import WindowSettings, gaussian_importance, iterate_planes
 
 
 def random_network():
@@ -30,8 +30,9 @@ def random_network():
 def test_logits_agree_with_monai(shape, window, overlap, batch_size):
     network = random_network()
     image = torch.randn((2, *shape), generator=torch.Generator().manual_seed(1))
-    settings = WindowSettings(window, n_classes=3, overlap=overlap, batch_size=batch_size)
-    own = sliding_window_logits(network, image, settings)
+    settings = WindowSettings(window, n_outputs=3, overlap=overlap, batch_size=batch_size)
+    parts = [planes.clone() for _, planes in iterate_planes(network, image, settings)]
+    own = torch.cat(parts, dim=1)
     with torch.inference_mode():
         peer = sliding_window_inference(
             image[None], window, 2, network, overlap=overlap, mode="gaussian", sigma_scale=0.125

@@ -1,5 +1,7 @@
 """Batches: the same for the same step, every case equally often, foreground where promised."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -132,3 +134,18 @@ def test_prepared_cases_are_made_once_and_hold_the_right_voxels(training, cases)
         prepare_cases(chosen.train_records, chosen.plan.preprocessing, chosen.info.task, workspace)
         assert np.load(folder / "image.npy").shape == case.image.shape
         assert np.array_equal(np.load(folder / "label.npy"), case.label)
+
+
+def test_patches_of_scribbles_are_centred_on_what_counts(training):
+    """Nearly everything is ignored: a patch anywhere would nearly always teach nothing."""
+    chosen, _ = training
+    config = chosen.config.model_copy(update={"foreground_fraction": 0.0, "augmentation": still()})
+    drawn = one_voxel_case((60, 60, 60), voxel=(50, 9, 30))
+    label = np.full_like(drawn.label, 255)
+    label[50, 9, 30] = 1
+    scribble = replace(drawn, label=label, counted=drawn.coordinates[0])
+    batch = BatchSource([scribble], chosen.plan, config, CPU).batch(0)
+    assert (batch.label != 255).flatten(1).sum(1).tolist() == [1, 1, 1]
+    # Without an ignored voxel, places are drawn as ever.
+    free = BatchSource([drawn], chosen.plan, config, CPU).batch(0)
+    assert (free.label == 1).flatten(1).sum(1).sum() < 3

@@ -7,10 +7,16 @@ import torch
 from models_builders import model_info
 from workfolders import quick
 
+from pipeline.artifacts import Region
 from pipeline.train.data import Batch
 from pipeline.train.learner import Learner
 
 CPU = torch.device("cpu")
+
+
+def learner_of(config, info=None, device=CPU) -> Learner:
+    info = info or model_info()
+    return Learner(info.plan, info.task, config, device)
 
 
 def make_batch(seed=0) -> Batch:
@@ -24,15 +30,14 @@ def make_batch(seed=0) -> Batch:
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_the_loss_falls(loss, optimizer):
     config = quick(loss={"kind": loss}, optimizer={"kind": optimizer, "momentum": 0.9})
-    learner = Learner(model_info().plan, config, CPU)
+    learner = learner_of(config)
     rate = 1e-2 if optimizer == "adamw" else 0.1
     losses = [learner.step(make_batch(), rate).loss for _ in range(30)]
     assert losses[-1] < 0.85 * losses[0]
 
 
 def test_a_state_taken_and_restored_goes_on_alike():
-    plan, config = model_info().plan, quick()
-    one, two = Learner(plan, config, CPU), Learner(plan, quick(seed=9), CPU)
+    one, two = learner_of(quick()), learner_of(quick(seed=9))
     one.step(make_batch(0), 1e-2)
     two.restore(copy.deepcopy(one.state()))
     assert one.step(make_batch(1), 1e-2) == two.step(make_batch(1), 1e-2)
@@ -41,19 +46,19 @@ def test_a_state_taken_and_restored_goes_on_alike():
 
 
 def test_averaged_weights_lie_between_start_and_present():
-    learner = Learner(model_info().plan, quick(ema_decay=0.9), CPU)
+    learner = learner_of(quick(ema_decay=0.9))
     for step in range(20):
         learner.step(make_batch(step), 1e-2)
     name = next(iter(learner.weights()))
     averaged, present = learner.weights()[name], learner.network.state_dict()[name]
     assert not torch.equal(averaged, present)
-    off = Learner(model_info().plan, quick(ema_decay=0.0), CPU)
+    off = learner_of(quick(ema_decay=0.0))
     off.step(make_batch(), 1e-2)
     assert torch.equal(off.weights()[name], off.network.state_dict()[name])
 
 
 def test_a_non_finite_step_is_not_taken():
-    learner = Learner(model_info().plan, quick(), CPU)
+    learner = learner_of(quick())
     before = learner.weights()
     batch = make_batch()
     batch.image[0, 0, 3, 3, 3] = float("nan")
@@ -64,19 +69,62 @@ def test_a_non_finite_step_is_not_taken():
 
 
 def test_gradients_are_clipped_and_their_norm_reported():
-    learner = Learner(model_info().plan, quick(optimizer={"clip_norm": 1e-3}), CPU)
+    learner = learner_of(quick(optimizer={"clip_norm": 1e-3}))
     result = learner.step(make_batch(), 1e-2)
     assert result.gradient_norm > 1e-3
     clipped = [p.grad.norm() for p in learner.network.parameters() if p.grad is not None]
     assert torch.stack(clipped).norm() == pytest.approx(1e-3, rel=0.01)
 
 
+def region_info():
+    """The same two classes as an outer region and an inner one."""
+    info = model_info()
+    regions = (
+        Region(name="whole", classes=("class_1", "class_2"), paints="class_1"),
+        Region(name="core", classes=("class_2",), paints="class_2"),
+    )
+    network = info.plan.network.model_copy(update={"n_output_channels": 2})
+    return info.model_copy(
+        update={
+            "task": info.task.model_copy(update={"regions": regions}),
+            "plan": info.plan.model_copy(update={"network": network}),
+        }
+    )
+
+
+@pytest.mark.parametrize("loss", ["dice_ce", "ce", "dice_focal", "focal_tversky"])
+def test_regions_are_learned_too(loss):
+    learner = learner_of(quick(loss={"kind": loss}), region_info())
+    losses = [learner.step(make_batch(), 1e-2).loss for _ in range(30)]
+    assert losses[-1] < 0.85 * losses[0]
+
+
+@pytest.mark.parametrize("info", [model_info(), region_info()], ids=["classes", "regions"])
+def test_a_class_nobody_drew_is_not_unlearned(info):
+    """Class 2 is drawn in one of two cases; the other one's label calls it background."""
+    batch = make_batch()
+    label = batch.label.clone()
+    label[1][label[1] == 2] = 0
+    is_annotated = torch.tensor([[True, True, True], [True, True, False]])
+    honest, naive = learner_of(quick(), info), learner_of(quick(), info)
+    for _ in range(30):
+        honest.step(Batch(batch.image, label, batch.case_ids, is_annotated), 1e-2)
+        naive.step(Batch(batch.image, label, batch.case_ids), 1e-2)
+
+    def share_of_class_2(learner):
+        logits = learner.network.eval()(batch.image[1:]).detach()
+        last = logits.sigmoid()[:, -1] if info.task.regions else logits.softmax(1)[:, 2]
+        return float(last[batch.label[1:] == 2].mean())
+
+    assert share_of_class_2(honest) > share_of_class_2(naive) + 0.1
+
+
 @pytest.mark.gpu
 def test_a_gpu_step_agrees_with_the_cpu():
-    plan, config = model_info().plan, quick(amp=False)
-    cpu, gpu = Learner(plan, config, CPU), Learner(plan, config, torch.device("cuda"))
+    cuda = torch.device("cuda")
+    cpu, gpu = learner_of(quick(amp=False)), learner_of(quick(amp=False), device=cuda)
     batch = make_batch()
     there = Batch(batch.image.cuda(), batch.label.cuda(), batch.case_ids)
     assert gpu.step(there, 1e-2).loss == pytest.approx(cpu.step(batch, 1e-2).loss, rel=1e-3)
-    amp = Learner(plan, quick(amp=True), torch.device("cuda"))
+    amp = learner_of(quick(amp=True), device=cuda)
     assert amp.step(there, 1e-2).loss == pytest.approx(cpu.step(batch, 0.0).loss, rel=0.2)

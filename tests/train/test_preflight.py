@@ -69,6 +69,7 @@ def test_p01_labels_that_were_interpolated_or_rescaled_are_caught():
     assert preflight.check_values([patch(), patch((0, 2), "b")], cases, NAMES) == []
     between = preflight.check_values([patch(is_integral=False)], cases, NAMES)
     assert "between integers" in only(between).message
+    assert preflight.check_values([patch((0, 1, 255))], cases, NAMES, ignore_index=255) == []
     undeclared = preflight.check_values([patch((0, 255))], cases, NAMES)
     assert "0, 255" in only(undeclared).message
     # Linear interpolation between 0 and 2 makes 1, which this case does not have.

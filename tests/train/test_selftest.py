@@ -5,12 +5,23 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipeline.models.losses import LossSettings, SegmentationLoss
+from pipeline.artifacts import LabelClass, Region, Task
+from pipeline.models.loss_terms import LossSettings
+from pipeline.models.losses import SegmentationLoss
+from pipeline.models.region_loss import RegionLoss
 from pipeline.train.selftest import check_loss, check_metric, validation_dice
 
 CPU = torch.device("cpu")
 NAMES = ("liver", "tumor")
 KINDS = ("dice_ce", "dice", "ce", "dice_focal", "tversky", "tversky_ce", "focal_tversky")
+
+
+def task_of(n_classes=2, regions=(), ignore_values=()) -> Task:
+    names = [*NAMES, *(f"class_{n}" for n in range(3, n_classes + 1))][:n_classes]
+    classes = tuple(
+        LabelClass(name=name, index=n, source_values=(n,)) for n, name in enumerate(names, start=1)
+    )
+    return Task(channels=(), classes=classes, regions=regions, ignore_values=ignore_values)
 
 
 def labels():
@@ -21,7 +32,11 @@ def labels():
 
 
 def test_the_metric_of_training_passes_also_on_empty_and_full_patches():
-    assert check_metric(validation_dice(NAMES), labels()) == []
+    assert check_metric(validation_dice(task_of()), labels()) == []
+    partly_ignored = labels()[0]
+    partly_ignored[0] = 255
+    dice = validation_dice(task_of(ignore_values=(9,)))
+    assert check_metric(dice, [partly_ignored]) == []
 
 
 @pytest.mark.parametrize(
@@ -46,7 +61,18 @@ def test_a_naive_dice_that_reads_values_instead_of_masks_is_caught(factor, what)
 def test_every_loss_passes(kind, batch_dice, n_classes):
     weights = (0.3, *[3.0] * n_classes)
     loss = SegmentationLoss(LossSettings(kind, batch_dice=batch_dice, class_weights=weights))
-    assert check_loss(lambda x, y: loss(x, y).total, n_classes, CPU) == []
+    assert check_loss(lambda x, y: loss(x, y).total, task_of(n_classes), CPU) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_loss_of_regions_passes_and_one_in_another_order_is_caught(kind):
+    whole = Region(name="whole", classes=NAMES, paints="liver")
+    core = Region(name="core", classes=("tumor",), paints="tumor")
+    right = RegionLoss(LossSettings(kind), [(1, 2), (2,)], 2)
+    swapped = RegionLoss(LossSettings(kind), [(2,), (1, 2)], 2)
+    task = task_of(regions=(whole, core))
+    assert check_loss(lambda x, y: right(x, y).total, task, CPU) == []
+    assert [f.check_id for f in check_loss(lambda x, y: swapped(x, y).total, task, CPU)] == ["P04"]
 
 
 def test_a_loss_that_cannot_tell_blank_from_right_is_caught():
@@ -57,4 +83,4 @@ def test_a_loss_that_cannot_tell_blank_from_right_is_caught():
         return functional.cross_entropy(logits, (label + 1) % logits.shape[1])
 
     for loss in (constant, shifted_classes):
-        assert [f.check_id for f in check_loss(loss, 2, CPU)] == ["P04"]
+        assert [f.check_id for f in check_loss(loss, task_of(), CPU)] == ["P04"]

@@ -28,7 +28,7 @@ from pipeline.core.errors import (
 )
 from pipeline.core.tracker import NullTracker
 from pipeline.core.workspace import Workspace
-from pipeline.models.checkpoint import load_state
+from pipeline.models.checkpoint import load_model, load_state
 from pipeline.train import loop
 from pipeline.train.config import TrainConfig
 from pipeline.train.learner import Learner
@@ -369,3 +369,51 @@ def test_ctrl_c_saves_says_how_to_resume_and_exits_130(workspace):
     assert "run the same command again" in errors
     assert "Traceback" not in errors
     assert (workspace.fold_dir("0") / "last.pt").is_file()
+
+
+def test_the_model_file_tells_what_it_was_trained_on(workspace):
+    result = run(workspace, quick())
+    model = load_model(result.model_file, torch.device("cpu"))
+    assert model.info == result.card.info
+    assert model.card == (workspace.fold_dir("0") / "model_card.md").read_text()
+    ranges = model.info.training_ranges
+    assert ranges.n_cases == model.info.plan.n_train_cases == 4
+    assert sum(ranges.orientations.values()) == 4
+    assert set(ranges.volumes_ml) == {"liver", "kidney"}
+    assert model.info.versions["torch"] == torch.__version__
+    # Two validation cases say nothing about clean-up.
+    assert model.info.cleanup == ()
+
+
+def test_on_all_cases_nothing_is_scored_and_nothing_cleaned_up(workspace):
+    result = run(workspace, quick(fold="all"))
+    model = load_model(result.model_file, torch.device("cpu"))
+    assert model.info.cleanup == ()
+    assert model.info.training_ranges.n_cases == 6
+    assert "Not measured" in model.card
+
+
+def test_finishing_twice_leaves_the_same_model(workspace):
+    first = run(workspace, quick(steps=2))
+    model_file = first.model_file.read_bytes()
+    (workspace.fold_dir("0") / "model_card.json").unlink()
+    again = run(workspace, quick(steps=2))
+    assert not again.was_already_done
+    assert again.card.info == first.card.info
+    assert first.model_file.read_bytes() == model_file
+
+
+@pytest.mark.slow
+def test_clean_up_is_chosen_on_validation_predictions_and_leaves_the_scores_alone(tmp_path):
+    workspace = audited(tmp_path, 25)
+    # Far too short a training: pieces are everywhere.
+    card = run(workspace, quick(steps=60)).card
+    rules = card.info.cleanup
+    assert rules
+    first = {rule.class_name: rule for rule in reversed(rules)}
+    for name, rule in first.items():
+        assert rule.dice_before == pytest.approx(card.validation.classes[name].dice.mean)
+        assert rule.dice_after > rule.dice_before
+    off = run(workspace, quick(steps=60, cleanup=False)).card
+    assert off.info.cleanup == ()
+    assert off.validation == card.validation

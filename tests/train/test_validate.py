@@ -9,7 +9,7 @@ from workfolders import audited, quick
 from pipeline.metrics.scores import score_label_maps
 from pipeline.train.prepare import prepare_cases
 from pipeline.train.select import select_training
-from pipeline.train.validate import ValidationCase, Validator, pooled_dice
+from pipeline.train.validate import ValidationCase, Validator, pooled_dice, predicted_shares
 
 CPU = torch.device("cpu")
 
@@ -54,3 +54,27 @@ def test_a_perfect_network_scores_one_on_its_own_spacing(tmp_path):
     result = validator.score(Oracle(prepared[0].label), case)
     assert [c.dice.value for c in result.classes] == [1.0, 1.0]
     assert validator.picture(Oracle(prepared[0].label), case).startswith(b"\x89PNG")
+
+
+def test_ignored_and_undrawn_parts_of_a_reference_are_not_scored(tmp_path):
+    workspace = audited(tmp_path, n_cases=3, orientations=("LPI",), shape=(16, 16, 16))
+    training = select_training(quick(), workspace)
+    records = training.validation_records
+    prepared = prepare_cases(records, training.plan.preprocessing, training.info.task, workspace)
+    # The kidney becomes what is to be ignored, and the liver was drawn in other cases only.
+    task = training.info.task
+    liver, kidney = task.classes
+    empty = kidney.model_copy(update={"source_values": (7,)})
+    task = task.model_copy(update={"classes": (liver, empty), "ignore_values": (2,)})
+    validator = Validator(training.plan, task, workspace.root, 0.5, CPU)
+    case = ValidationCase(records[0], prepared[0])
+    network = Oracle(prepared[0].label)
+    found, missing = validator.score(network, case).classes
+    assert (found.dice.value, missing.status) == (1.0, "absent")
+    assert validator.picture(network, case).startswith(b"\x89PNG")
+    record = records[0].model_copy(update={"unannotated": ("liver",)})
+    scored = validator.score(network, ValidationCase(record, prepared[0]))
+    assert [s.class_name for s in scored.classes] == ["kidney"]
+    assert pooled_dice([scored], task.class_names) == 0.0
+    shares = predicted_shares([scored], [ValidationCase(record, prepared[0])], task.class_names)
+    assert shares["liver"].predicted == shares["liver"].reference == 0.0

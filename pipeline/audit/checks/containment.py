@@ -29,6 +29,9 @@ def check_containment(view: CaseView, config: AuditConfig) -> list[Finding]:
     for rule in config.anatomy.containment:
         index = _index_of(view.task, rule.inside)
         measures = None if index is None else view.measures.of_class(index)
+        # Where a parent was not drawn, nothing can be inside of it.
+        if any(name in view.record.unannotated for name in rule.parents):
+            continue
         if measures is None:
             continue
         share, voxel = share_inside(view.label, view.task, rule, measures, spacing_mm)

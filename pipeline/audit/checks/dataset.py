@@ -66,9 +66,10 @@ def check_orientations(dataset: DatasetView, config: AuditConfig) -> list[Findin
 def check_mixed_coding(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
     """E02 over the dataset: some masks say 1 and others 255 for what must be one class."""
     rows = [row for row in dataset.rows if row.n_voxels]
-    values = {value for row in rows for value in row.label_values if value != 0}
+    neutral = {0, *dataset.manifest.task.ignore_values}
+    values = {value for row in rows for value in row.label_values if value not in neutral}
     pictures = values & _PICTURE_VALUES
-    is_binary = all(len(set(row.label_values) - {0}) <= 1 for row in rows)
+    is_binary = all(len(set(row.label_values) - neutral) <= 1 for row in rows)
     if not (is_binary and pictures and len(values) == len(pictures) + 1 and 1 in values):
         return []
     listed = ", ".join(
@@ -90,22 +91,26 @@ def check_mixed_coding(dataset: DatasetView, config: AuditConfig) -> list[Findin
 
 
 def check_absent_classes(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
-    """E05 over the dataset: a class that is nowhere, or missing so often that it was not drawn."""
-    rows = [row for row in dataset.rows if row.n_voxels]
+    """E05 over the dataset: a class that is nowhere, or missing so often that it was not drawn.
+
+    Cases that are declared as not annotated for a class do not count for it.
+    """
+    labelled = [row for row in dataset.rows if row.n_voxels]
     findings = []
-    absent: dict[str, int] = {}
+    absent: dict[str, tuple[int, int]] = {}
     for position, name in enumerate(dataset.manifest.task.class_names):
+        rows = [row for row in labelled if name not in row.unannotated]
         n_present = sum(row.n_class_voxels[position] > 0 for row in rows)
         n_absent = sum(
             row.n_class_voxels[position] == 0 and sum(row.n_class_voxels) > 0 for row in rows
         )
-        if rows and not n_present:
-            findings.append(_nowhere(name, len(rows)))
+        if labelled and not n_present:
+            findings.append(_nowhere(name, len(labelled)))
         elif rows and n_absent > config.max_absent_fraction * len(rows):
-            absent[name] = n_absent
+            absent[name] = (n_absent, len(rows))
     if len(absent) > _MAX_SINGLE_ABSENT:
-        return [*findings, _many_absent(absent, len(rows), config)]
-    return findings + [_often_absent(name, n, len(rows), config) for name, n in absent.items()]
+        return [*findings, _many_absent(absent, len(labelled), config)]
+    return findings + [_often_absent(name, *counts, config) for name, counts in absent.items()]
 
 
 def _nowhere(name: str, n_cases: int) -> Finding:
@@ -128,13 +133,13 @@ def _often_absent(name: str, n_absent: int, n_cases: int, config: AuditConfig) -
         value=n_absent / n_cases,
         threshold=config.max_absent_fraction,
         message=f"class '{name}' is missing in {n_absent} of {n_cases} labelled cases",
-        fix="find out whether it is absent or was not drawn; if not drawn, train without it "
-        "(task.classes), because every such case teaches that it is background",
+        fix="find out whether it is absent or was not drawn; if not drawn, declare it "
+        f"(task.unannotated.absent: [{name}]), else every such case teaches that it is background",
     )
 
 
-def _many_absent(absent: dict[str, int], n_cases: int, config: AuditConfig) -> Finding:
-    order = sorted(absent, key=lambda name: -absent[name])
+def _many_absent(absent: dict[str, tuple[int, int]], n_cases: int, config: AuditConfig) -> Finding:
+    order = sorted(absent, key=lambda name: -absent[name][0])
     return Finding(
         check_id="E05",
         severity="warning",
@@ -142,9 +147,9 @@ def _many_absent(absent: dict[str, int], n_cases: int, config: AuditConfig) -> F
         threshold=config.max_absent_fraction,
         message=f"{len(absent)} classes are missing in more than "
         f"{100 * config.max_absent_fraction:.3g} % of the {n_cases} labelled cases: "
-        + _names((f"{name} ({absent[name]})" for name in order), _MAX_NAMED_CLASSES),
-        fix="find out whether they are absent or were not drawn; if not drawn, train without them "
-        "(task.classes), because every such case teaches that they are background",
+        + _names((f"{name} ({absent[name][0]})" for name in order), _MAX_NAMED_CLASSES),
+        fix="find out whether they are absent or were not drawn; if not drawn, declare them "
+        "(task.unannotated.absent), else every such case teaches that they are background",
         evidence={"classes": ", ".join(order)},
     )
 
@@ -152,7 +157,8 @@ def _many_absent(absent: dict[str, int], n_cases: int, config: AuditConfig) -> F
 def check_many_empty(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
     """E08 over the dataset: more empty labels than can be meant."""
     rows = [row for row in dataset.rows if row.n_voxels]
-    background = set(dataset.manifest.task.background_values)
+    task = dataset.manifest.task
+    background = {*task.background_values, *task.ignore_values}
     n_empty = sum(set(row.label_values) <= background for row in rows)
     if config.allow_empty or n_empty <= config.max_empty_fraction * len(rows):
         return []

@@ -112,11 +112,12 @@ def _drift(comparison: _Comparison, p: float, limits: CohortLimits) -> Finding:
 def check_sites(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
     """D09: the site tells whether a class is labelled."""
     sites, limits = dataset.splits.sites, config.cohort
-    rows = [row for row in dataset.rows if row.case_id in sites and sum(row.n_class_voxels) > 0]
-    if len(rows) < limits.min_site_cases:
-        return []
+    known = [row for row in dataset.rows if row.case_id in sites and sum(row.n_class_voxels) > 0]
     findings = []
     for position, name in enumerate(dataset.manifest.task.class_names):
+        rows = [row for row in known if name not in row.unannotated]
+        if len(rows) < limits.min_site_cases:
+            continue
         is_present = np.array([row.n_class_voxels[position] > 0 for row in rows])
         counts = _count_by_site([sites[row.case_id] for row in rows], is_present)
         strength = _cramers_v(counts)

@@ -105,13 +105,21 @@ def check_integers(view: CaseView, config: AuditConfig) -> list[Finding]:
 
 
 def check_class_presence(view: CaseView, config: AuditConfig) -> list[Finding]:
-    """E05 for one case: a declared class that is not there; an error if it is required."""
+    """E05 for one case: a declared class that is not there; an error if it is required.
+
+    A class that is declared as not annotated in this case says nothing by its absence, but it must
+    not be there.
+    """
     values = view.values
     if values is None or not _is_countable(values, config) or _is_empty(values, view.task):
         return []
     findings = []
     for one in view.task.classes:
-        if values.count_of(one.source_values):
+        n_voxels = values.count_of(one.source_values)
+        if one.name in view.record.unannotated:
+            findings += [_drawn_after_all(view, one.name, n_voxels)] if n_voxels else []
+            continue
+        if n_voxels:
             continue
         is_required = one.name in config.required_classes
         findings.append(
@@ -129,6 +137,21 @@ def check_class_presence(view: CaseView, config: AuditConfig) -> list[Finding]:
             )
         )
     return findings
+
+
+def _drawn_after_all(view: CaseView, name: str, n_voxels: int) -> Finding:
+    return Finding(
+        check_id="E05",
+        severity="warning",
+        case_id=view.case_id,
+        class_name=name,
+        value=n_voxels,
+        threshold=0,
+        message=f"class '{name}' is declared as not annotated in this case, but its label has "
+        f"{n_voxels:,} voxels of it",
+        fix="take the case out of task.unannotated if the structure was drawn as a whole; if only "
+        "a part was drawn, leave it: no score and no Dice will count it",
+    )
 
 
 def check_image_like(view: CaseView, config: AuditConfig) -> list[Finding]:

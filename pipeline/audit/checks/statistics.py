@@ -23,11 +23,11 @@ _SHARE_FLOOR = 0.01
 
 
 def check_imbalance(dataset: DatasetView, config: AuditConfig) -> list[Finding]:
-    """S02: background voxels per voxel of a class, pooled over all cases."""
-    rows = [row for row in dataset.rows if row.n_voxels]
-    n_background = sum(row.n_voxels - sum(row.n_class_voxels) for row in rows)
+    """S02: background voxels per voxel of a class, pooled over the cases that annotate it."""
     findings = []
     for position, name in enumerate(dataset.manifest.task.class_names):
+        rows = [row for row in dataset.rows if row.n_voxels and name not in row.unannotated]
+        n_background = sum(row.n_voxels - sum(row.n_class_voxels) for row in rows)
         n_class = sum(row.n_class_voxels[position] for row in rows)
         if not n_class or n_background / n_class <= config.imbalance_warning:
             continue

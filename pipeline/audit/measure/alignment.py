@@ -33,7 +33,11 @@ _Edges = Float32[np.ndarray, "ei ej ek"]
 
 
 def measure_alignment(
-    image: Real[np.ndarray, "i j k"], label: Integer[np.ndarray, "i j k"], limits: GridLimits
+    image: Real[np.ndarray, "i j k"],
+    label: Integer[np.ndarray, "i j k"],
+    limits: GridLimits,
+    *,
+    is_drawn: Bool[np.ndarray, "i j k"] | None = None,
 ) -> AlignmentProfile:
     """Compare the image edges on the label border with those on the moved border.
 
@@ -45,11 +49,12 @@ def measure_alignment(
         image: One channel; values that are not finite are passed over.
         label: Class index per voxel, on the grid of the image.
         limits: How many border voxels, how far to move, and when there is too little to see.
+        is_drawn: Voxels that somebody has judged; borders to others are none. None for all.
 
     Returns:
         The profile; without ratios and with the reason if there is nothing to compare.
     """
-    points, n_border = border_points(label, limits.max_border_points)
+    points, n_border = border_points(label, limits.max_border_points, is_drawn=is_drawn)
     if n_border < limits.min_border_voxels:
         return _not_assessable(f"the label has only {n_border} border voxels")
     edges, steps = edge_strength(image)
@@ -86,11 +91,14 @@ def measure_alignment(
 
 def border_mask(
     label: Real[np.ndarray, "i j k"] | Bool[np.ndarray, "i j k"],
+    *,
+    is_drawn: Bool[np.ndarray, "i j k"] | None = None,
 ) -> Bool[np.ndarray, "i j k"]:
     """Voxels with a neighbor along an axis that has another value.
 
     Args:
         label: Shape (i, j, k). The edge of the volume is no border.
+        is_drawn: Voxels that somebody has judged; borders to others are none. None for all.
 
     Returns:
         Mask of the same shape; both sides of every border are in it.
@@ -101,24 +109,30 @@ def border_mask(
         following = [slice(None)] * 3
         here[axis], following[axis] = slice(None, -1), slice(1, None)
         differs = label[tuple(here)] != label[tuple(following)]
+        if is_drawn is not None:
+            differs &= is_drawn[tuple(here)] & is_drawn[tuple(following)]
         border[tuple(here)] |= differs
         border[tuple(following)] |= differs
     return border
 
 
 def border_points(
-    label: Real[np.ndarray, "i j k"] | Bool[np.ndarray, "i j k"], n_most: int
+    label: Real[np.ndarray, "i j k"] | Bool[np.ndarray, "i j k"],
+    n_most: int,
+    *,
+    is_drawn: Bool[np.ndarray, "i j k"] | None = None,
 ) -> tuple[_Points, int]:
     """Voxels on the label border, evenly thinned.
 
     Args:
         label: Shape (i, j, k).
         n_most: Keep at most about this many.
+        is_drawn: As in `border_mask`.
 
     Returns:
         Voxel indices, shape (n, 3), and the number of border voxels before thinning.
     """
-    places = np.flatnonzero(border_mask(label))
+    places = np.flatnonzero(border_mask(label, is_drawn=is_drawn))
     step = max(1, -(-places.size // n_most))
     return np.stack(np.unravel_index(places[::step], label.shape), axis=1), int(places.size)
 

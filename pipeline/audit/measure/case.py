@@ -1,13 +1,14 @@
 """One pass over the voxels of a case."""
 
 import numpy as np
+from jaxtyping import Integer, Real
 
 from pipeline.audit.config import AuditConfig
 from pipeline.audit.measure.alignment import measure_alignment
 from pipeline.audit.measure.classes import measure_classes
 from pipeline.audit.measure.images import measure_channel
 from pipeline.audit.measure.readers import compare_readers
-from pipeline.audit.measures import CaseMeasures
+from pipeline.audit.measures import AlignmentProfile, CaseMeasures
 from pipeline.audit.view import CaseView, index_map
 
 
@@ -41,6 +42,17 @@ def measure_case(view: CaseView, config: AuditConfig) -> CaseMeasures:
             is_ct=is_ct,
         ),
         channels=channels,
-        alignment=None if image is None else measure_alignment(image, label, config.grids),
+        alignment=None if image is None else _alignment(view, image, label, config),
         readers=readers,
     )
+
+
+def _alignment(
+    view: CaseView,
+    image: Real[np.ndarray, "i j k"],
+    label: Integer[np.ndarray, "i j k"],
+    config: AuditConfig,
+) -> AlignmentProfile:
+    # Where drawing stopped, there is no edge to be expected in the image.
+    is_drawn = label >= 0 if view.task.ignore_values else None
+    return measure_alignment(image, label, config.grids, is_drawn=is_drawn)

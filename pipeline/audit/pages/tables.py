@@ -46,10 +46,10 @@ def class_table(dataset: DatasetView, hits: Mapping[str, float]) -> Table:
     Returns:
         One row per class.
     """
-    labelled = [row for row in dataset.rows if row.n_voxels]
-    n_background = sum(row.n_voxels - sum(row.n_class_voxels) for row in labelled)
     rows: list[list[Cell]] = []
     for one, volumes in zip(dataset.manifest.task.classes, _class_volumes(dataset), strict=True):
+        labelled = [r for r in dataset.rows if r.n_voxels and one.name not in r.unannotated]
+        n_background = sum(row.n_voxels - sum(row.n_class_voxels) for row in labelled)
         n_voxels = sum(row.n_class_voxels[one.index - 1] for row in labelled)
         n_present = sum(row.n_class_voxels[one.index - 1] > 0 for row in labelled)
         cells: list[Cell] = [
@@ -69,7 +69,7 @@ def _class_columns(*, has_hits: bool) -> list[dict[str, object]]:
     columns += [
         column(name, is_number=True, help_text=text)
         for name, text in (
-            ("In cases", "cases that show the class"),
+            ("In cases", "cases that show the class, of those in which it was annotated"),
             ("Min ml", "smallest volume"),
             ("Median ml", "median volume"),
             ("Max ml", "largest volume"),

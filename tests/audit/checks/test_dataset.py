@@ -215,3 +215,20 @@ def test_many_classes_of_a_single_case_are_one_finding(n_classes, n_found):
     if n_found == 1:
         assert (findings[0].class_name, findings[0].value) == (None, n_classes)
         assert all(f"rib_{n}" in findings[0].message for n in range(n_classes))
+
+
+def test_cases_declared_as_not_annotated_do_not_count_as_absent():
+    rows = rows_of((5, 1), *[(5, 0)] * 9)
+    assert found(checks.check_absent_classes(dataset(rows, []), CONFIG)) == [("E05", "warning")]
+    name = TASK.class_names[1]
+    declared = [rows[0], *(r.model_copy(update={"unannotated": (name,)}) for r in rows[1:])]
+    assert checks.check_absent_classes(dataset(declared, []), CONFIG) == []
+    # Drawn nowhere at all is still nothing to learn from.
+    nowhere = checks.check_absent_classes(dataset(declared[1:], []), CONFIG)
+    assert found(nowhere) == [("E05", "error")]
+
+
+def test_a_label_of_background_and_ignored_voxels_is_empty():
+    empty = [r.model_copy(update={"label_values": (0, 255)}) for r in rows_of((0, 0), (0, 0))]
+    task = TASK.model_copy(update={"ignore_values": (255,)})
+    assert found(checks.check_many_empty(dataset(empty, [], task), CONFIG)) == [("E08", "error")]

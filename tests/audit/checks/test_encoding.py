@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from audit_builders import label_of, task_of, view
+from audit_builders import TASK, label_of, task_of, view
 
 from pipeline.audit.checks import encoding
 from pipeline.audit.config import AuditConfig
@@ -165,3 +167,23 @@ def test_without_a_label_nothing_is_said():
     case = CaseView(view(label_of()).record, ONE)
     assert [f for check in CHECKS for f in check(case, CONFIG)] == []
     assert foreground_values(ONE) == (1,)
+
+
+def test_a_class_declared_as_not_annotated_is_not_missed_but_must_not_be_there():
+    label = label_of()
+    label[label == 2] = 0
+    declared = {"unannotated": ("tumor",)}
+    silent, drawn = view(label), view(label_of())
+    assert [f.check_id for f in encoding.check_class_presence(silent, CONFIG)] == ["E05"]
+    silent = replace(silent, record=silent.record.model_copy(update=declared))
+    assert encoding.check_class_presence(silent, AuditConfig(required_classes=("tumor",))) == []
+    drawn = replace(drawn, record=drawn.record.model_copy(update=declared))
+    (finding,) = encoding.check_class_presence(drawn, CONFIG)
+    assert (finding.check_id, finding.severity, finding.class_name) == ("E05", "warning", "tumor")
+
+
+def test_values_to_be_ignored_are_neither_unknown_nor_a_class():
+    label = label_of()
+    label[0] = 255
+    assert [f.check_id for f in run(label)] == ["E01"]
+    assert run(label, TASK.model_copy(update={"ignore_values": (255,)})) == []

@@ -130,3 +130,16 @@ def test_flat_and_tiny_volumes_pass(shape):
     label = rng.integers(0, 3, shape).astype(np.int32)
     profile = measure_alignment(rng.normal(0, 1, shape), label, LIMITS)
     assert profile.reason or profile.is_assessable
+
+
+def test_where_drawing_stopped_there_is_no_border():
+    label = np.zeros((8, 8, 8), dtype=np.int16)
+    label[2:6, 2:6, 2:6] = 1
+    label[4:] = -1
+    every, drawn = border_mask(label), border_mask(label, is_drawn=label >= 0)
+    assert every[3, 3, 3]
+    assert every[4, 3, 3]
+    assert not drawn[3, 3, 3]
+    assert not drawn[4:].any()
+    assert drawn[2, 3, 3]
+    assert drawn[3, 2, 3]

@@ -1,0 +1,1 @@
+"""DICOM: series of slices to volumes, DICOM-SEG and RTSTRUCT to label maps, label maps to SEG."""

@@ -1,0 +1,1 @@
+"""One module per way in which dataset folders are laid out."""
