@@ -50,8 +50,7 @@ Scheduler = Annotated[
     str | None, typer.Option(help="Address of the dask scheduler, such as tcp://10.0.0.1:8786.")
 ]
 Part = Annotated[
-    str | None,
-    typer.Option(help="Do one share of the cases, such as 2/8; a run without it gathers them."),
+    str | None, typer.Option(help="Do one share of the cases (2/8); a run without it gathers them.")
 ]
 Layout = Annotated[
     str | None, typer.Option(help="How the dataset folder is laid out, where that is not clear.")
@@ -60,10 +59,11 @@ Models = Annotated[
     list[Path] | None,
     typer.Option("--model", help="Model file; several are averaged. Default: WORK's best."),
 ]
-Ensemble = Annotated[
-    bool, typer.Option("--ensemble", help="Average the models of all folds of WORK.")
-]
+Ensemble = Annotated[bool, typer.Option("--ensemble", help="Average the models of all folds.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
+Pseudonymize = Annotated[
+    bool, typer.Option("--pseudonymize", help="Replace case ids; the names stay in one file.")
+]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Say more.")]
 
 
@@ -78,9 +78,7 @@ def ingest(  # noqa: PLR0913, PLR0917  # one option per argument
     backend: Backend = None,
     scheduler: Scheduler = None,
     *,
-    pseudonymize: Annotated[
-        bool, typer.Option("--pseudonymize", help="Replace case ids; the names stay in one file.")
-    ] = False,
+    pseudonymize: Pseudonymize = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Only check what was stored, hash by hash.")
     ] = False,
@@ -90,7 +88,7 @@ def ingest(  # noqa: PLR0913, PLR0917  # one option per argument
     extra = _settings(
         ("ingest.layout", layout), ("parallel.part", part), *_cluster(backend, scheduler)
     )
-    extra += ["ingest.pseudonymize=true"] if pseudonymize else []
+    extra += _switches(("ingest.pseudonymize", pseudonymize))
     request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
     from pipeline.runner.ingests import run_ingest
 
@@ -119,10 +117,12 @@ def audit(  # noqa: PLR0913, PLR0917  # one option per argument
     backend: Backend = None,
     scheduler: Scheduler = None,
     *,
+    pseudonymize: Pseudonymize = False,
     verbose: Verbose = False,
 ) -> None:
     """Check the labels; exit status 0 clean, 1 warnings, 2 errors."""
     extra = _settings(("ingest.layout", layout), *_cluster(backend, scheduler))
+    extra += _switches(("ingest.pseudonymize", pseudonymize))
     request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
     if fix is None and labels is None:
         _exit(lambda commands: commands.run_audit(request))
@@ -147,10 +147,12 @@ def train(  # noqa: PLR0913, PLR0917  # one option per argument
     preflight_only: Annotated[
         bool, typer.Option("--preflight-only", help="Check what reaches the loss, train nothing.")
     ] = False,
+    pseudonymize: Pseudonymize = False,
     verbose: Verbose = False,
 ) -> None:
     """Train a model; with --data, ingest and audit run first where needed."""
     extra = _settings(("ingest.layout", layout), ("train.fold", fold), ("train.device", device))
+    extra += _switches(("ingest.pseudonymize", pseudonymize))
     request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
     _exit(lambda commands: commands.run_train(request, preflight_only=preflight_only))
 
@@ -172,12 +174,14 @@ def infer(  # noqa: PLR0913, PLR0917  # one option per argument
     save_probabilities: Annotated[
         bool, typer.Option("--save-probabilities", help="Also keep the probability of every class.")
     ] = False,
+    pseudonymize: Pseudonymize = False,
     verbose: Verbose = False,
 ) -> None:
     """Predict label maps for a folder of images."""
     extra = _settings(("ingest.layout", layout), ("infer.device", device), ("parallel.part", part))
-    extra += [*_settings(*_cluster(backend, scheduler)), *_ensemble(chosen=ensemble)]
-    extra += ["infer.save_probabilities=true"] if save_probabilities else []
+    extra += _settings(*_cluster(backend, scheduler))
+    extra += _switches(("infer.ensemble", ensemble), ("ingest.pseudonymize", pseudonymize))
+    extra += _switches(("infer.save_probabilities", save_probabilities))
     request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
     _exit(lambda commands: commands.run_infer(request, model or []))
 
@@ -197,11 +201,13 @@ def evaluate(  # noqa: PLR0913, PLR0917  # one option per argument
     scheduler: Scheduler = None,
     *,
     ensemble: Ensemble = False,
+    pseudonymize: Pseudonymize = False,
     verbose: Verbose = False,
 ) -> None:
     """Predict and score a labelled folder, or score given predictions (--pred, --ref)."""
     extra = _settings(("ingest.layout", layout), ("infer.device", device))
-    extra += [*_settings(*_cluster(backend, scheduler)), *_ensemble(chosen=ensemble)]
+    extra += _settings(*_cluster(backend, scheduler))
+    extra += _switches(("infer.ensemble", ensemble), ("ingest.pseudonymize", pseudonymize))
     request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
     if pred is not None or ref is not None:
         _exit(lambda commands: commands.run_score(request, pred, ref))
@@ -307,6 +313,19 @@ def export(
 
 
 @app.command()
+def data(
+    name: Annotated[str, typer.Argument(help="Such as Task04_Hippocampus.")],
+    to: Annotated[Path, typer.Option(help="Gets a folder of that name.")] = Path("data"),
+    url: Annotated[str | None, typer.Option(help="Another place that has the archive.")] = None,
+) -> None:
+    """Fetch one of the ten data sets of the Medical Segmentation Decathlon; prints its folder."""
+    _configure(verbose=False)
+    from pipeline.runner.data import run_data
+
+    raise typer.Exit(run_data(name, to, url))
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of experiment files."""
     _exit(lambda commands: commands.print_schema())
@@ -321,8 +340,8 @@ def _cluster(backend: str | None, scheduler: str | None) -> list[tuple[str, str 
     return [("parallel.backend", backend), ("parallel.scheduler", scheduler)]
 
 
-def _ensemble(*, chosen: bool) -> list[str]:
-    return ["infer.ensemble=true"] if chosen else []
+def _switches(*pairs: tuple[str, bool]) -> list[str]:
+    return [f"{key}=true" for key, is_chosen in pairs if is_chosen]
 
 
 def _configure(*, verbose: bool) -> None:

@@ -120,7 +120,7 @@ def score_spoiled_demo(folder: Path) -> Path:
             label, affine = _read(file)
             _write(predictions / file.name, spoiled(label, number, rng), affine)
     config = EvaluateConfig(regions={"liver with tumor": ("liver", "tumor")}, multi=("tumor",))
-    source = input_from_folders(predictions, data / "labelsTr")
+    source = input_from_folders(predictions, data / "labelsTr", out_root=folder)
     evaluate(config, source, folder / "scores", NullTracker())
     return folder / "scores" / "report.html"
 

@@ -76,3 +76,27 @@ def test_warnings_do_not_fail_ingest(run, tmp_path):
     status, _, err = run("ingest", "--data", data, "--work", tmp_path / "work")
     assert "numTraining promises 5" in err
     assert status == 0
+
+
+def test_what_was_not_annotated_reaches_the_manifest(run, tmp_path):
+    data = phantoms.write_dataset(tmp_path / "set", 3, shape=SHAPE)
+    names = [c["name"] for c in _classes(run, data, tmp_path / "plain")]
+    table = tmp_path / "table.csv"
+    table.write_text(f"case_id,class,by\ncase_001,{names[0]},me\n")
+    declared = ("--set", f"task.unannotated.csv={table}")
+    status, _, _ = run("ingest", "--data", data, "--work", tmp_path / "work", *declared)
+    assert status == 0
+    found = {c["case_id"]: c["unannotated"] for c in manifest_of(tmp_path / "work")["cases"]}
+    assert found == {"case_000": [], "case_001": [names[0]], "case_002": []}
+    # Taken back, it is gone.
+    run("ingest", "--data", data, "--work", tmp_path / "work")
+    assert not any(c["unannotated"] for c in manifest_of(tmp_path / "work")["cases"])
+    for text, words in (("case_001,x\n", "columns"), ("case_id,class\nnobody,a\n", "there is no")):
+        table.write_text(text)
+        status, _, err = run("ingest", "--data", data, "--work", tmp_path / "work", *declared)
+        assert (status != 0, words in err) == (True, True)
+
+
+def _classes(run, data, work):
+    assert run("ingest", "--data", data, "--work", work)[0] == 0
+    return manifest_of(work)["task"]["classes"]

@@ -68,12 +68,15 @@ def check_affine(affine: NDArray[np.floating]) -> None:
     """Refuse an affine that does not place voxels in space.
 
     Raises:
-        GeometryError: If the affine is not finite, is singular or has a zero column.
+        GeometryError: If the affine is not finite, overflows, is singular or has a zero column.
     """
     if affine.shape != (4, 4) or not np.all(np.isfinite(affine)):
         raise GeometryError("the affine holds values that are not finite", fix=_FIX_AFFINE)
-    volume_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
-    scale_mm3 = float(np.prod(np.linalg.norm(affine[:3, :3], axis=0)))
+    with np.errstate(all="ignore"):  # what overflows is refused below
+        volume_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
+        scale_mm3 = float(np.prod(np.linalg.norm(affine[:3, :3], axis=0)))
+    if not np.isfinite(scale_mm3):
+        raise GeometryError("the affine holds impossible voxel sizes", fix=_FIX_AFFINE)
     # Relative, so that microscopy spacings pass; 1e-6 is far below any real shear.
     if scale_mm3 <= 0 or volume_mm3 < 1e-6 * scale_mm3:
         raise GeometryError("the affine is singular: voxels do not span a volume", fix=_FIX_AFFINE)
@@ -93,7 +96,7 @@ def lps_to_ras(affine_lps: Affine) -> Affine:
     Returns:
         Voxel index to world mm, RAS+.
     """
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine_lps
+    return np.array([[-1.0], [-1.0], [1.0], [1.0]]) * affine_lps
 
 
 def affine_from_directions(
@@ -157,7 +160,10 @@ def reorientation_to_ras(affine: Affine) -> Reorientation:
         The reorientation; apply it with `reorient_array` and `reorient_geometry`.
     """
     # A case asks for the same affine four times, and the cases of a scanner share theirs.
-    return _reorientation_to_ras(np.asarray(affine, dtype=np.float64).tobytes())
+    matrix = np.asarray(affine, dtype=np.float64)
+    if matrix.shape != (4, 4):
+        check_affine(matrix)
+    return _reorientation_to_ras(matrix.tobytes())
 
 
 @lru_cache(maxsize=1024)
@@ -169,7 +175,9 @@ def _reorientation_to_ras(affine_bytes: bytes) -> Reorientation:
     # under shear, as nibabel does (nibabel.orientations.io_orientation).
     left, _, right = np.linalg.svd(directions)
     rotation = left @ right
-    weights = np.abs(rotation)
+    # Rounded: at exactly 45 degrees an image and its label, whose headers differ in the last digit
+    # of 32-bit numbers, must not be turned differently.
+    weights = np.round(np.abs(rotation), 5)
     axes = [-1, -1, -1]
     for _ in range(3):
         world_axis, voxel_axis = np.unravel_index(int(np.argmax(weights)), (3, 3))

@@ -155,13 +155,19 @@ class CaseWork:
         if isinstance(segmented, SegmentedCase):
             segmented = self._tried(partial(self._save, segmented), segmented.case_id)
         record = segmented
-        if record.status == "failed":
-            # What an earlier run left under this name must not pass for this model's answer.
-            for folder in (PREDICTIONS, PROBABILITIES):
-                (self.out_dir / folder / f"{record.case_id}.nii.gz").unlink(missing_ok=True)
-            (self.out_dir / PREDICTIONS / f"{record.case_id}.seg.dcm").unlink(missing_ok=True)
+        self._drop_left_over(record)
         write_record(self.out_dir, record)
         return record
+
+    def _drop_left_over(self, record: PredictionRecord) -> None:
+        """What an earlier run left under this name must not pass for this prediction's."""
+        name, predictions = f"{record.case_id}.nii.gz", self.out_dir / PREDICTIONS
+        if record.file is None:
+            (predictions / name).unlink(missing_ok=True)
+        if record.dicom_seg_file is None:
+            (predictions / f"{record.case_id}.seg.dcm").unlink(missing_ok=True)
+        if record.probabilities_file is None:
+            (self.out_dir / PROBABILITIES / name).unlink(missing_ok=True)
 
     def _tried(self, step: Callable[[], Made], case_id: str) -> Made | PredictionRecord:
         """The result of a step, or the record of a failure that only this case is to blame for."""

@@ -67,7 +67,7 @@ def quality_flags(
         flags += _grid_flags(image.geometry, native, ranges)
         flags += _intensity_flags(image, label > 0, info.task, ranges)
         n_voxels = count_classes(label, len(info.task.classes))
-        flags += _class_flags(n_voxels, image.geometry.spacing_mm, info.task, ranges)
+        flags += _class_flags(n_voxels, image.geometry.spacing_mm, info, ranges)
     if flip_disagreement is not None and flip_disagreement > MAX_FLIP_DISAGREEMENT:
         flags.append(
             QualityFlag(
@@ -169,22 +169,30 @@ def _band_flags(
 
 
 def _class_flags(
-    n_voxels: Int64[np.ndarray, " class"], spacing_mm: Spacing, task: Task, ranges: TrainingRanges
+    n_voxels: Int64[np.ndarray, " class"],
+    spacing_mm: Spacing,
+    info: ModelInfo,
+    ranges: TrainingRanges,
 ) -> Iterator[QualityFlag]:
     voxel_ml = math.prod(spacing_mm) / MM3_PER_ML
-    for label_class, n in zip(task.classes, n_voxels, strict=True):
+    for label_class, n in zip(info.task.classes, n_voxels, strict=True):
         name, volume_ml = label_class.name, int(n) * voxel_ml
-        absent_fraction = ranges.absent_fraction.get(name, 1.0)
         known = ranges.volumes_ml.get(name)
         if known is None:
             continue
         expected = _words(known, "ml")
+        # Cases in which nobody drew the class say neither how often nor how large it is.
+        n_cases = info.n_annotated_cases.get(name, ranges.n_cases)
+        absent_fraction = ranges.absent_fraction.get(name, 1.0)
         if n == 0 and absent_fraction <= MAX_ABSENT_FRACTION:
             share = f"{100 * (1 - absent_fraction):.0f} %"
-            message = f"{name} was not found ({share} of the training cases have it)"
+            whom = "training cases" if n_cases == ranges.n_cases else f"{n_cases} annotated cases"
+            message = f"{name} was not found ({share} of the {whom} have it)"
             yield QualityFlag(kind="missing", message=message, value=0.0, expected=expected)
-        n_present = round(ranges.n_cases * (1 - absent_fraction))
-        if n > 0 and _is_outside(volume_ml, known, n_present):
+        # A structure may go on into voxels to be ignored: what was drawn is the least it has.
+        is_open = bool(info.task.ignore_values) and volume_ml > known.highest
+        n_present = round(n_cases * (1 - absent_fraction))
+        if n > 0 and not is_open and _is_outside(volume_ml, known, n_present):
             message = f"{name} measures {_number(volume_ml)} ml (training cases: {expected})"
             yield QualityFlag(kind="volume", message=message, value=volume_ml, expected=expected)
 

@@ -35,7 +35,7 @@ MAX_VOLUMES = 8
 MAX_VOLUME_BYTES = 10_000_000
 # More columns are no table any more; the volumes are in predictions.json as well.
 MAX_CLASS_COLUMNS = 12
-ALL_WELL = "nothing unusual"
+ALL_WELL, NOT_COMPARED = "nothing unusual", "not compared with training cases"
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,13 @@ def render_predictions(
         {
             "title": f"Predictions for {predictions.dataset_name}",
             "subtitle": _subtitle(predictions, info),
-            "verdict": _verdict(predictions),
-            "cards": _cards(predictions),
+            "verdict": _verdict(predictions, info),
+            "cards": _cards(predictions, info),
             "failed": [r for r in predictions.cases if r.status == "failed"],
             "flagged": [r for r in done if r.quality],
             "has_ranges": info.training_ranges is not None,
             "seen": [r.case_id for r in done if r.seen_in_training],
-            "cases": _table(done, info.task),
+            "cases": _table(done, info),
             "volume_strips": _strips(done, info.task),
             "pictures": pictures,
             "n_done": len(done),
@@ -187,24 +187,27 @@ def _subtitle(predictions: Predictions, info: ModelInfo) -> str:
     return f"by {model} trained on {n} cases of {info.dataset_name}, {predictions.model_digest}"
 
 
-def _verdict(predictions: Predictions) -> dict[str, str]:
+def _verdict(predictions: Predictions, info: ModelInfo) -> dict[str, str]:
     n_failed = sum(r.status == "failed" for r in predictions.cases)
     n_flagged = sum(bool(r.quality) for r in predictions.cases)
     if n_failed:
         return {"kind": "bad", "text": f"{n_failed} of {len(predictions.cases)} not predicted"}
     if n_flagged:
         return {"kind": "warn", "text": f"{n_flagged} of {len(predictions.cases)} need a look"}
+    if info.training_ranges is None:
+        return {"kind": "info", "text": NOT_COMPARED}
     return {"kind": "good", "text": ALL_WELL}
 
 
-def _cards(predictions: Predictions) -> list[dict[str, str]]:
+def _cards(predictions: Predictions, info: ModelInfo) -> list[dict[str, str]]:
     done = [r for r in predictions.cases if r.status == "done"]
-    counts = (
-        ("Predicted", len(done)),
-        ("Need a look", sum(bool(r.quality) for r in done)),
-        ("Not predicted", len(predictions.cases) - len(done)),
-    )
-    cards = [{"label": label, "value": str(n)} for label, n in counts]
+    n_flagged = sum(bool(r.quality) for r in done)
+    is_unknown = info.training_ranges is None and not n_flagged
+    cards = [
+        {"label": "Predicted", "value": str(len(done))},
+        {"label": "Need a look", "value": "not known" if is_unknown else str(n_flagged)},
+        {"label": "Not predicted", "value": str(len(predictions.cases) - len(done))},
+    ]
     seconds = [r.seconds for r in done if r.seconds is not None]
     if seconds:
         median = format_number(float(np.median(seconds)), 2)
@@ -212,15 +215,15 @@ def _cards(predictions: Predictions) -> list[dict[str, str]]:
     return cards
 
 
-def _table(done: Sequence[PredictionRecord], task: Task) -> dict[str, object]:
-    names = task.class_names[:MAX_CLASS_COLUMNS]
+def _table(done: Sequence[PredictionRecord], info: ModelInfo) -> dict[str, object]:
+    names = info.task.class_names[:MAX_CLASS_COLUMNS]
     columns: list[dict[str, object]] = [{"name": "Case"}, {"name": "Check"}]
     columns += [{"name": f"{name}, ml", "is_number": True} for name in names]
     columns += [{"name": "Computed on"}, {"name": "s", "is_number": True, "help": "seconds"}]
     rows = [
         [
             record.case_id,
-            _check_cell(record),
+            _check_cell(record, info),
             *record.volumes_ml[:MAX_CLASS_COLUMNS],
             record.computed_on,
             record.seconds,
@@ -230,9 +233,10 @@ def _table(done: Sequence[PredictionRecord], task: Task) -> dict[str, object]:
     return {"columns": columns, "rows": rows}
 
 
-def _check_cell(record: PredictionRecord) -> dict[str, str]:
+def _check_cell(record: PredictionRecord, info: ModelInfo) -> dict[str, str]:
     if not record.quality:
-        return {"text": ALL_WELL, "kind": "plain", "sort": "1"}
+        text = NOT_COMPARED if info.training_ranges is None else ALL_WELL
+        return {"text": text, "kind": "plain", "sort": "1"}
     kinds = ", ".join(dict.fromkeys(flag.kind for flag in record.quality))
     return {"text": kinds, "kind": "warn", "sort": "0"}
 

@@ -46,6 +46,11 @@ class IngestConfig(StrictModel):
         description="classes with a file each that may overlap; a later one is painted over "
         "earlier ones",
     )
+    pseudonymize: bool = Field(
+        default=False,
+        description="show pseudonyms instead of case ids and file names everywhere; which is which "
+        "stands in pseudonyms.csv of the work folder alone",
+    )
     n_jobs: int = Field(
         default=0,
         ge=0,

@@ -21,6 +21,7 @@ from pipeline.io.store import is_stored, open_array, sidecar_file
 
 # More different values than this are an image or a soft mask, not classes.
 MAX_CLASS_VALUES = 256
+_PIECE_VOXELS = 1 << 20
 
 
 class StoredCase(StrictModel):
@@ -155,14 +156,24 @@ def class_values(label: Shaped[np.ndarray, "..."]) -> tuple[int, ...]:
         Sorted; empty if the label holds fractions, values that are not finite, or more than
         MAX_CLASS_VALUES different values, because then it is no label map.
     """
-    values = np.flatnonzero(np.bincount(label.reshape(-1))) if label.dtype == np.uint8 else None
-    if values is None:
-        values = np.unique(label)
-    if len(values) > MAX_CLASS_VALUES or not np.all(np.isfinite(values)):
-        return ()
+    flat, values = label.reshape(-1), np.zeros(0, dtype=label.dtype)
+    # Piece by piece: sorting or counting a whole volume takes several times its memory.
+    for start in range(0, flat.size, _PIECE_VOXELS):
+        values = np.union1d(values, _values_of(flat[start : start + _PIECE_VOXELS]))
+        if len(values) > MAX_CLASS_VALUES or not np.all(np.isfinite(values)):
+            return ()
     if np.any(np.abs(values - np.rint(values)) > 1e-3):
         return ()
     return tuple(sorted({int(value) for value in np.rint(values)}))
+
+
+def _values_of(piece: Shaped[np.ndarray, " _"]) -> Shaped[np.ndarray, " _"]:
+    """Different values of a few voxels, at least one."""
+    if piece[0] == piece[-1] and np.all(piece == piece[0]):  # mostly background
+        return piece[:1]
+    if piece.dtype == np.uint8:
+        return np.flatnonzero(np.bincount(piece)).astype(np.uint8)
+    return np.unique(piece)
 
 
 def case_file(store_dir: Path, case_id: str) -> Path:

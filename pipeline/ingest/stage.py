@@ -13,6 +13,7 @@ from pipeline.core.task import TaskConfig
 from pipeline.core.tracker import Tracker
 from pipeline.core.workspace import Workspace, write_json
 from pipeline.ingest.config import IngestConfig
+from pipeline.ingest.disguise import Naming, open_named
 from pipeline.ingest.folder import open_folder
 from pipeline.ingest.lock import count_parts, one_part, whole_store
 from pipeline.ingest.records import (
@@ -61,7 +62,7 @@ def ingest(
         DataError: If no layout fits or there are no labels.
         ConfigError: If the task contradicts the data.
     """
-    folder = open_folder(config, data_dir, task)
+    folder = _open(config, data_dir, task, workspace)
     jobs = _jobs(folder, workspace)
     with whole_store(workspace):
         manifest = _store_and_list(jobs, folder, config, task, workspace)
@@ -88,7 +89,7 @@ def ingest_part(
         UsageError: If there is no such folder, or the same part is being ingested.
         DataError: If no layout fits or there are no labels.
     """
-    folder = open_folder(config, data_dir, task)
+    folder = _open(config, data_dir, task, workspace)
     jobs = part.of(_jobs(folder, workspace))
     with one_part(workspace, part):
         stored, n_new = _store_all(jobs, config)
@@ -161,6 +162,13 @@ def dataset_digest(records: Sequence[CaseRecord]) -> str:
         if record.status == "ready" and record.image is not None and record.label is not None
     ]
     return hash_bytes("\n".join(sorted(lines)).encode())[:16]
+
+
+def _open(
+    config: IngestConfig, data_dir: Path, task: TaskConfig, workspace: Workspace
+) -> DatasetFolder:
+    naming = Naming(workspace, is_wanted=config.pseudonymize, is_training_data=True)
+    return open_named(naming, data_dir, lambda: open_folder(config, data_dir, task))
 
 
 def _jobs(folder: DatasetFolder, workspace: Workspace) -> list[CaseJob]:

@@ -90,10 +90,16 @@ def _read_csv(file: Path) -> list[tuple[str, str]]:
             where=f"{_WHERE}.csv",
             fix="the path counts from the folder that the command is run in",
         ) from None
-    rows = list(csv.DictReader(text.splitlines()))
-    if rows and not set(_COLUMNS) <= set(rows[0]):
+    reader = csv.DictReader(text.splitlines())
+    try:
+        rows, columns = list(reader), reader.fieldnames or ()
+    except csv.Error as error:
         raise ConfigError(
-            f"the columns are {', '.join(str(name) for name in rows[0])}",
+            f"the list is no CSV: {error}", where=str(file), fix="export it as CSV, UTF-8"
+        ) from None
+    if not set(_COLUMNS) <= set(columns):
+        raise ConfigError(
+            f"the columns are {', '.join(columns) or 'not named'}",
             where=str(file),
             fix=f"name them {' and '.join(_COLUMNS)}",
         )

@@ -82,7 +82,7 @@ def _unpack_all(
 ) -> None:
     archive_bytes = archive.stat().st_size
     most = min(limits.n_bytes, round(limits.ratio * archive_bytes))
-    n_files = n_bytes = 0
+    n_files = n_bytes = end = 0
     with progress_bar(f"unpacking {top}", archive_bytes / _MB) as bar:
         for member in tar:
             n_files += 1
@@ -95,7 +95,11 @@ def _unpack_all(
             path = _checked_name(archive, member, top)
             if path is not None:
                 _write(tar, archive, member, folder / path)
+            end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
             bar.advance(member.size / _MB)
+    # A block of zeros ends an archive. `tarfile` also stops, and says nothing, where bytes end.
+    if tar.fileobj.tell() < end + tarfile.BLOCKSIZE:
+        raise _refused(archive, "its end is missing")
 
 
 def _checked_name(archive: Path, member: tarfile.TarInfo, top: str) -> PurePosixPath | None:

@@ -99,6 +99,8 @@ def _channel_names(content: Any) -> tuple[str, ...]:
     if isinstance(content, Mapping):
         numbered = {int(key): str(name) for key, name in content.items() if str(key).isdecimal()}
         return tuple(name for _, name in sorted(numbered.items()))
+    if isinstance(content, str):
+        return (content,)
     return tuple(str(name) for name in content) if isinstance(content, list) else ()
 
 
@@ -114,8 +116,10 @@ class _Labels:
 
 def _read_labels(content: Any, order: Any) -> _Labels:
     """Read either direction: {"1": "liver"} (Decathlon) or {"liver": 1} (nnU-Net)."""
-    if not isinstance(content, Mapping) or not content:
+    if not content:
         return _Labels()
+    if not isinstance(content, Mapping):
+        return _Labels(fault='the labels are no object such as {"liver": 1}')
     by_value = all(_integers(key) for key in content)
     pairs = [
         (str(name), _integers(value))

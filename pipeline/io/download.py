@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_CHUNK_BYTES = 1 << 20
+# What is lost when a transfer breaks: less than one of these.
+_CHUNK_BYTES = 1 << 16
 _MB = 1e6
 # Seconds to connect, and seconds without a byte after which a transfer counts as broken.
 _TIMEOUT_S = (10.0, 60.0)
@@ -135,9 +136,9 @@ def _transfer(source: Source, part: Path) -> None:
             why = "the connection was closed early"
         except RequestException as error:
             why = _reason(error)
+        n_failed += 1
         if _size(part) > most:
             n_failed, wait_s, most = 0, source.wait_s, _size(part)
-        n_failed += 1
         if n_failed >= source.n_tries:
             raise DataError(
                 f"the transfer failed {n_failed} times without progress: {why}",

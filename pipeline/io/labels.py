@@ -1,5 +1,6 @@
 """The label of a case, however it is kept: one file, a file per class, segments, contours."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from pipeline.io.load import LabelContext, load_volume
 from pipeline.io.masks import load_masks
 from pipeline.io.nifti import write_nifti
 from pipeline.io.pairing import CaseFiles
+
+logger = logging.getLogger(__name__)
 
 
 def load_label(case: CaseFiles, *, root: Path) -> tuple[FileFacts, Volume]:
@@ -43,7 +46,7 @@ def plain_labels(cases: Sequence[CaseFiles], *, root: Path, folder: Path) -> dic
 
     Returns:
         Case id to file, in the order of the cases, of those that have a label. A label that cannot
-        be read keeps its own path: whoever reads it reports why.
+        be read is named in the log and keeps its own path, which whoever reads it will refuse.
     """
     return {
         case.case_id: _plain(case, case.label, root, folder)
@@ -58,7 +61,8 @@ def _plain(case: CaseFiles, label: Path, root: Path, folder: Path) -> Path:
     file = folder / f"{case.case_id}.nii.gz"
     try:
         _, volume = load_label(case, root=root)
-    except FileFormatError:
+    except FileFormatError as error:
+        logger.warning("the label of case %s cannot be used: %s", case.case_id, error.what)
         file.unlink(missing_ok=True)
         return label
     write_nifti(file, volume, like=None)

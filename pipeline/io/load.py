@@ -13,6 +13,7 @@ from pipeline.artifacts import FileFacts
 from pipeline.core.errors import FileFormatError, GeometryError
 from pipeline.core.geometry import check_affine
 from pipeline.core.volume import Volume
+from pipeline.io.files import file_size
 from pipeline.io.metaimage import metaimage_data_file, read_metaimage
 from pipeline.io.nifti import pair_files, read_nifti, read_nifti_pair
 from pipeline.io.nrrd import nrrd_data_file, read_nrrd
@@ -134,6 +135,7 @@ def load_volume(
     name = file.name.lower()
     reader = next((reader for suffixes, reader in _READERS if name.endswith(suffixes)), None)
     if reader is None:
+        file_size(file)  # a wrong path is no wrong format
         raise FileFormatError(
             "this file format is not supported",
             check_id="F05",

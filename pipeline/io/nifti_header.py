@@ -38,6 +38,9 @@ _OTHER_TYPES = {
     **{0: "of unknown type", 1: "single bits", 32: "complex", 128: "RGB colour"},
     **{1536: "128-bit floats", 1792: "complex", 2048: "complex", 2304: "RGBA colour"},
 }
+# Units of length other than mm (nifti1.h), in the lowest three bits of their field.
+_OTHER_UNITS = {1: "meters", 3: "micrometers"}
+_LENGTH_BITS = 7
 # Two matrices that put no corner farther apart than this differ by the rounding of quaternions.
 _MAX_ROUNDING_VOXELS = 0.1
 # Check G03: relative difference of voxel sizes that 32-bit rounding explains.
@@ -133,7 +136,12 @@ def nifti_facts(parsed: NiftiHeader, file: Path, *, name: str, n_bytes: int) -> 
     if affine is None:
         return facts
     place = _Place(affine, source, sform, qform, parsed.shape[:3], facts.pixdim_mm)
-    return facts.model_copy(update=_placement(place))
+    placed = facts.model_copy(update=_placement(place))
+    unit = _OTHER_UNITS.get(int(header["xyzt_units"]) & _LENGTH_BITS)
+    if unit is None:
+        return placed
+    note = f"the header counts in {unit}; taken as mm, as nibabel does"
+    return placed.model_copy(update={"notes": (*placed.notes, note)})
 
 
 def _parse(head: bytes, file: Path) -> Header:

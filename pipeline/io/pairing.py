@@ -1,6 +1,7 @@
 """Which image files and which label file are one case, by their names."""
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,11 @@ def split_channel(stem: str) -> tuple[str, int | None]:
     return (match["case"], int(match["channel"])) if match else (stem, None)
 
 
+def folded(name: str) -> str:
+    """A name as disks compare it that ignore case, and how macOS writes accents."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def strip_role(stem: str) -> str:
     """Take words such as "_seg" or "img_" off a name, as long as something remains."""
     stripped = _ROLE_AFFIX.sub("", stem)
@@ -107,7 +113,7 @@ def pair_files(
     problems = [*doubled_images, *doubled_labels]
     other_case = _by_other_case(label_of, groups)
     for key, files in sorted(groups.items()):
-        label = label_of.pop(key, None) or label_of.pop(other_case.get(key.casefold(), ""), None)
+        label = label_of.pop(key, None) or label_of.pop(other_case.get(folded(key), ""), None)
         cases.append(CaseFiles(key, tuple(files), label))
         if label is None and labels:
             problems.append(_without_partner(files[0], "label", key, root))
@@ -153,8 +159,8 @@ def _by_other_case(labels: Iterable[str], images: Iterable[str]) -> dict[str, st
     """Labels that no image is named like, by their name without regard to upper and lower case."""
     there = set(images)
     lone = [key for key in labels if key not in there]
-    n_same = Counter(key.casefold() for key in lone)
-    return {key.casefold(): key for key in lone if n_same[key.casefold()] == 1}
+    n_same = Counter(map(folded, lone))
+    return {folded(key): key for key in lone if n_same[folded(key)] == 1}
 
 
 def _without_doubles(files: Sequence[Path], root: Path) -> tuple[list[Path], list[Problem]]:

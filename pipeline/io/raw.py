@@ -1,5 +1,6 @@
 """A volume as it lies in its file, before it is scaled, joined or turned."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,7 +117,11 @@ def direction_facts(
         The facts.
     """
     matrix = matrix_of(affine)
-    oblique, shear = angles_of(affine)
+    with np.errstate(all="ignore"):  # a header may hold numbers whose squares overflow
+        oblique, shear = angles_of(affine)
+        sizes_mm = spacing_of(affine)
+    if not all(math.isfinite(n) for n in (oblique, shear, *sizes_mm)):
+        matrix, oblique, shear = None, 0.0, 0.0
     return FileFacts(
         file=facts_name(file, root),
         n_bytes=voxels.n_bytes,
@@ -125,7 +130,7 @@ def direction_facts(
         shape=tuple(int(n) for n in voxels.array.shape),
         affine=matrix or NO_MATRIX,
         affine_source="direction",
-        pixdim_mm=spacing_of(affine) if matrix is not None else (0.0, 0.0, 0.0),
+        pixdim_mm=sizes_mm if matrix is not None else (0.0, 0.0, 0.0),
         sform_code=0,
         qform_code=0,
         sform=None,

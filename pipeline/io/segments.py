@@ -11,6 +11,9 @@ from pipeline.io.raw import RawVolume, Segment
 
 # A label map with larger numbers is none.
 _MAX_VALUE = 65535
+# Larger than any class value.
+_PAIR_BASE = 1 << 31
+_MAX_NAMED = 3
 
 
 def merge_segments(
@@ -61,6 +64,12 @@ def _check_names(
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise _unusable("F05", f"two segments are named '{doubled[0]}'", file)
+    owner: dict[tuple[int, int], str] = {}
+    for segment in segments:
+        other = owner.setdefault((segment.layer, segment.value), segment.name)
+        if other != segment.name:
+            what = f"segments '{other}' and '{segment.name}' have the same number and layer"
+            raise _unusable("F05", what, file)
     unknown = [name for name in names if class_values is not None and name not in class_values]
     if unknown:
         known = ", ".join(sorted(class_values or {}))
@@ -120,8 +129,10 @@ def _check_overlap(
     if n_voxels == 0:
         return
     name_of = {value: name for name, value in values.items()}
-    pairs = {(int(a), int(b)) for a, b in zip(merged[both], layer[both], strict=True)}
-    names = "; ".join(f"{name_of[a]} and {name_of[b]}" for a, b in sorted(pairs)[:3])
+    # One number per pair: millions of voxels overlap where a body lies around organs.
+    codes = np.unique(merged[both].astype(np.int64) * _PAIR_BASE + layer[both])
+    pairs = [divmod(int(code), _PAIR_BASE) for code in codes[:_MAX_NAMED]]
+    names = "; ".join(f"{name_of[a]} and {name_of[b]}" for a, b in pairs)
     raise FileFormatError(
         f"segments overlap in {n_voxels} voxels: {names}",
         check_id="E10",

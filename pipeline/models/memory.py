@@ -24,7 +24,11 @@ _SLAB_COPIES = 2
 _INTERPOLATED_SLAB_COPIES = 4
 # Share of the free memory that may be planned for.
 _USABLE_FRACTION = 0.9
-_CGROUP = Path("/sys/fs/cgroup")
+_CGROUPS, _OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+_UNLIMITED = 1 << 62
+# Limit, use, and the row of memory.stat with cached files.
+_FILES_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_FILES_V2 = ("memory.max", "memory.current", "inactive_file")
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,7 @@ def choose_path(
 
 
 def free_memory(device: torch.device) -> FreeMemory:
-    """What this process may still use, also inside a container.
+    """What this process may still use, also inside a container or a job of a cluster.
 
     Args:
         device: Where the networks are.
@@ -172,7 +176,7 @@ def free_memory(device: torch.device) -> FreeMemory:
     Returns:
         Free RAM, and free memory of that GPU.
     """
-    ram = min(psutil.virtual_memory().available, _container_bytes())
+    ram = min(psutil.virtual_memory().available, memory_left_to_job())
     if device.type != "cuda":
         return FreeMemory(ram)
     free, _ = torch.cuda.mem_get_info(device)
@@ -181,19 +185,45 @@ def free_memory(device: torch.device) -> FreeMemory:
     return FreeMemory(ram, free + held)
 
 
-def _container_bytes() -> int:
-    """Memory left to this container; very much where there is no limit."""
-    unlimited = 1 << 62
+def memory_left_to_job(groups: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> int:
+    """Memory within the limits of a container or of a cluster's job.
+
+    Args:
+        groups: Where Linux shows control groups, of version 1 or 2.
+        own: Names the groups of this process.
+
+    Returns:
+        Bytes left to the tightest group; very many where there is no limit.
+    """
     try:
-        limit = (_CGROUP / "memory.max").read_text().strip()
-        used = int((_CGROUP / "memory.current").read_text())
+        lines = own.read_text().splitlines()
+    except OSError:
+        return _UNLIMITED
+    left = [_UNLIMITED]
+    for line in lines:
+        _, controllers, name = line.split(":", maxsplit=2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top, files = (groups / "memory", _FILES_V1) if controllers else (groups, _FILES_V2)
+        own_group = top / name.lstrip("/")
+        # The limit may stand at any group around: those up to the top count as well.
+        for group in (own_group, *own_group.parents):
+            if group.is_relative_to(top):
+                left.append(_group_bytes(group, *files))
+    return min(left)
+
+
+def _group_bytes(group: Path, limit_file: str, usage_file: str, cached: str) -> int:
+    try:
+        limit = (group / limit_file).read_text().strip()
+        used = int((group / usage_file).read_text())
         # Cached files count as used there, but are given back when memory is asked for.
-        rows = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        rows = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):
-        return unlimited
+        return _UNLIMITED
     if limit == "max":
-        return unlimited
-    return max(0, int(limit) - used + int(rows.get("inactive_file", 0)))
+        return _UNLIMITED
+    return max(0, int(limit) - used + int(rows.get(cached, 0)))
 
 
 def _weight_bytes(predictor: Predictor) -> int:

@@ -61,6 +61,9 @@ def compile_network(
         windows: Float[Tensor, "batch channel i j k"],
     ) -> Float[Tensor, "batch output i j k"]:
         n_windows = len(windows)
+        if n_windows > shape[0]:
+            # OpenVINO would read part of them as if that were all, without a word.
+            raise ValueError(f"{n_windows} windows for a network compiled for {shape[0]}")
         batch = windows if n_windows == shape[0] else windows.new_zeros(shape)
         if n_windows < shape[0]:
             batch[:n_windows] = windows

@@ -212,9 +212,10 @@ class Predictor:
 
     @property
     def _least_batch(self) -> int:
-        """2 where a CPU takes longer over one window than over two of the same."""
+        """2 where torch on a CPU takes longer over one window than over two of the same."""
         is_small = self.plan.patch_size[0] * self.plan.patch_size[1] <= _MAX_SLOW_PLANE
-        return _MIN_CPU_BATCH if self.device.type == "cpu" and is_small else 1
+        is_torch_on_cpu = self.device.type == "cpu" and self.options.backend == "torch"
+        return _MIN_CPU_BATCH if is_torch_on_cpu and is_small else 1
 
 
 def make_predictor(

@@ -40,6 +40,7 @@ from pipeline.runner.request import (
     RUNS_DIR,
     Request,
     needed_data,
+    refuse_pseudonyms,
     remember_trained,
     take_part,
     with_models,
@@ -174,14 +175,20 @@ def run_score(request: Request, pred: Path | None, ref: Path | None) -> int:
             where="command line",
             fix="give --pred FOLDER and --ref FOLDER (make evaluate PRED=... REF=...)",
         )
-    given = input_from_folders(pred.resolve(), ref.resolve())
+    refuse_pseudonyms(request)
     work = request.work or (RUNS_DIR / "scores").resolve()
     request = Request(request.data, work, request.experiment)
+    given = input_from_folders(
+        pred.resolve(),
+        ref.resolve(),
+        out_root=request.workspace.stage_dir("evaluate"),
+        layout=request.experiment.ingest.layout,
+    )
     out_dir = request.workspace.evaluate_dir(given.dataset_name)
     with stage_run(request, "evaluate", folder=out_dir, run_name=f"scores-{pred.name}") as tracker:
         # Files of unknown origin: what is wrong with them belongs beside their scores.
         # The classes are found once, for both: without dataset.json that reads every reference.
-        task = find_task(given.references)
+        task = given.task or find_task(given.references)
         given = with_annotation(replace(given, task=task), task, request.experiment.task)
         files = list_volumes(given.prediction_dir)
         findings = audit_against(
@@ -211,18 +218,20 @@ def print_schema() -> int:
 
 def _ingest_again(request: Request) -> None:
     """Ingest what is new; without --data, from the folder that was ingested before."""
+    from pipeline.ingest.disguise import original_source
+
     if request.data is None:
         manifest = read_artifact(request.workspace.dataset_file, DatasetManifest, made_by="ingest")
-        source = manifest.source or manifest.root
+        source = original_source(manifest.root) or manifest.source or manifest.root
         if not source.exists():
             logger.warning("the dataset folder is gone; going on with what was ingested")
             return
-        request = _with_layout(replace(request, data=source), manifest.layout_asked)
+        request = with_layout(replace(request, data=source), manifest.layout_asked)
     ingest_dataset(request)
 
 
-def _with_layout(request: Request, layout: str) -> Request:
-    """The layout that was asked for with --data, where none is asked for now."""
+def with_layout(request: Request, layout: str) -> Request:
+    """The same in the layout that was asked for with --data, where none is asked for now."""
     experiment = request.experiment
     if experiment.ingest.layout != "auto":
         return request
@@ -295,12 +304,16 @@ def _open_for_inference(
     request: Request, model_files: Sequence[Path]
 ) -> "tuple[OpenModel, DatasetFolder]":
     from pipeline.infer.opened import open_model
+    from pipeline.ingest.disguise import Naming, open_named
     from pipeline.ingest.folder import open_folder_for
 
-    experiment = request.experiment
+    experiment, data = request.experiment, needed_data(request)
     opened = open_model([file.resolve() for file in model_files], experiment.infer)
-    folder = open_folder_for(
-        opened.info.task, experiment.ingest, needed_data(request), experiment.task
+    task = opened.info.task
+    folder = open_named(
+        Naming(request.workspace, is_wanted=experiment.ingest.pseudonymize),
+        data,
+        lambda: open_folder_for(task, experiment.ingest, data, experiment.task),
     )
     return opened, folder
 

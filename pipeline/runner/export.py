@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from pipeline.core.errors import EXIT_DONE, UsageError, did_you_mean
+from pipeline.core.text import some_of
 from pipeline.runner.request import Request, with_model
 
 if TYPE_CHECKING:  # imports torch, which takes seconds
@@ -113,8 +114,25 @@ def _new_folder(folder: Path, *, force: bool) -> Iterator[Path]:
         new.mkdir()
         yield new
         if folder.exists():
+            _check_nothing_else(folder, new)
             folder.rename(old)
         new.rename(folder)
+
+
+def _check_nothing_else(folder: Path, new: Path) -> None:
+    """Images and predictions may lie beside what is replaced: a bundle looks for them there.
+
+    Raises:
+        UsageError: If something would be lost that the new export does not bring.
+    """
+    written = {file.name for file in new.iterdir()}
+    others = sorted(file.name for file in folder.iterdir() if file.name not in written)
+    if others:
+        raise UsageError(
+            f"the folder also holds {some_of(others, 3)}, which this export does not write",
+            where=str(folder),
+            fix="move that away or delete it, or give another --out",
+        )
 
 
 def _check_free(folder: Path, *, force: bool) -> None:

@@ -15,13 +15,16 @@ from pipeline.evaluate.task import find_task
 from pipeline.io.discover import list_volumes
 
 
-def audit_labels(folder: Path, ref: Path | None, config: AuditConfig) -> Findings:
+def audit_labels(
+    folder: Path, ref: Path | None, config: AuditConfig, *, out_root: Path
+) -> Findings:
     """Check every label file of a folder.
 
     Args:
         folder: Predictions, or labels before pairing.
         ref: Reference labels that say which classes there are and on which grids; None for none.
         config: Thresholds and waivers.
+        out_root: Where references that are no label maps are written as such.
 
     Returns:
         The findings.
@@ -32,8 +35,9 @@ def audit_labels(folder: Path, ref: Path | None, config: AuditConfig) -> Finding
     files = _label_files(folder)
     if ref is None:
         return audit_label_folder(files, folder, config)
-    references = input_from_folders(folder, ref.resolve()).references
-    return audit_against(files, folder, references, find_task(references), config)
+    given = input_from_folders(folder, ref.resolve(), out_root=out_root)
+    task = given.task or find_task(given.references)
+    return audit_against(files, folder, given.references, task, config)
 
 
 def audit_against(

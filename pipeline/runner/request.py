@@ -95,6 +95,20 @@ def needed_data(request: Request) -> Path:
     return request.data
 
 
+def refuse_pseudonyms(request: Request) -> None:
+    """For commands that read folders of label files, not datasets.
+
+    Raises:
+        UsageError: If pseudonyms were asked for.
+    """
+    if request.experiment.ingest.pseudonymize:
+        raise UsageError(
+            "label files on their own are shown under their own names",
+            where="--pseudonymize (ingest.pseudonymize)",
+            fix="leave it out, or give the whole dataset with --data",
+        )
+
+
 def take_part(request: Request) -> tuple[Part | None, Request]:
     """Separate the part that was asked for from the rest of the request.
 

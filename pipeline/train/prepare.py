@@ -14,6 +14,7 @@ from pipeline.artifacts import CaseRecord, Preprocessing, Task
 from pipeline.core.config import StrictModel
 from pipeline.core.errors import DataError
 from pipeline.core.geometry import Spacing, spacing_of
+from pipeline.core.open_files import allow_open_files
 from pipeline.core.parallel import available_cores, map_cases
 from pipeline.core.seeds import generator_for
 from pipeline.core.task import map_label_values
@@ -92,6 +93,7 @@ def prepare_cases(
 
     Raises:
         DataError: Naming every case that could not be prepared.
+        UsageError: If the system does not allow that many open files.
     """
     jobs = [
         _Job(
@@ -123,6 +125,8 @@ def prepare_cases(
                 ),
                 fix="repair these cases or take them out of the dataset folder",
             )
+    # Each mapped array keeps its file open: image and label of every case.
+    allow_open_files(2 * len(jobs))
     return [_open(job) for job in jobs]
 
 
@@ -181,12 +185,13 @@ def _class_coordinates(
 ) -> list[Integer[np.ndarray, "_ 3"]]:
     coordinates = []
     for index in range(1, n_classes + 1):
-        found = np.argwhere(label == index).astype(np.int32)
+        # Flat places first: faster than np.argwhere, and a third of its memory.
+        found = np.flatnonzero(label == index)
         if len(found) > MAX_COORDINATES:
             rng = generator_for(0, "coordinates", case_id, index)
             chosen = rng.choice(len(found), MAX_COORDINATES, replace=False)
             found = found[np.sort(chosen)]
-        coordinates.append(found)
+        coordinates.append(np.stack(np.unravel_index(found, label.shape), axis=1, dtype=np.int32))
     return coordinates
 
 

@@ -29,6 +29,7 @@ from pipeline.core.tracker import NullTracker, Tracker
 from pipeline.core.workspace import TRACKING_PARENT, Workspace, write_json, write_text
 from pipeline.metrics.aggregate import summarize
 from pipeline.metrics.policy import policy_named
+from pipeline.metrics.regions import unions_of
 from pipeline.metrics.score_table import write_scores_csv
 from pipeline.metrics.scores import CaseScores
 from pipeline.metrics.values import metric_value
@@ -338,9 +339,17 @@ def _reference(parts: LoopParts, record: CaseRecord) -> Reference:
     return read_reference(record, parts.info.task, parts.validator.work_dir)
 
 
+def _summary(parts: LoopParts, scores: Sequence[CaseScores]) -> Summary:
+    """Averages of classes, and of regions beside them; the foreground mean is that of classes."""
+    summary = summarize(scores, parts.class_names)
+    regions = tuple(unions_of(parts.info.task))
+    of_regions = summarize(scores, regions).classes if regions else {}
+    return summary.model_copy(update={"classes": {**summary.classes, **of_regions}})
+
+
 def _write_validation(parts: LoopParts, scores: Sequence[CaseScores]) -> Summary:
     folder = parts.folder / "validation"
-    summary = summarize(scores, parts.class_names)
+    summary = _summary(parts, scores)
     ordered = sorted(scores, key=lambda case: case.case_id)
     write_scores_csv(folder / "scores.csv", ordered)
     write_json(folder / "summary.json", summary)

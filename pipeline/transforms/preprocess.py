@@ -150,7 +150,9 @@ def _thick_axis(spacing_mm: Spacing) -> int | None:
 
 
 def _check_finite(array: Float32[np.ndarray, "channel i j k"]) -> None:
-    if np.isfinite(array.sum(dtype=np.float64)):
+    with np.errstate(invalid="ignore"):  # +inf and -inf
+        total = array.sum(dtype=np.float64)
+    if np.isfinite(total):
         return  # a voxel that is not finite makes the sum so
     for channel, values in enumerate(array):
         # Plane by plane: a bool volume for nearly always nothing would be wasted.

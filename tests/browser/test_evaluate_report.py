@@ -26,7 +26,7 @@ def report(tmp_path_factory):
         stored = nib.load(file)
         moved = np.roll(np.asarray(stored.dataobj), 1, axis=0)
         write_nifti(folder / "predictions" / f"{case_id}.nii.gz", moved, stored.affine)
-    source = input_from_folders(folder / "predictions", data / "labelsTr")
+    source = input_from_folders(folder / "predictions", data / "labelsTr", out_root=folder / "out")
     evaluate(EvaluateConfig(n_worst_pictures=2), source, folder / "out", NullTracker())
     return folder / "out" / "report.html"
 

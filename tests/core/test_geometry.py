@@ -203,6 +203,18 @@ def test_identity_directions_run_to_left_and_posterior():
     np.testing.assert_array_equal(affine @ (1, 1, 1, 1), (-11, -22, 33, 1))
 
 
+@pytest.mark.parametrize("axis", ["x", "y", "z"])
+@given(st.floats(-1e-6, 1e-6), st.sampled_from(ORIENTATIONS))
+def test_rounding_does_not_decide_how_a_grid_at_45_degrees_is_turned(axis, error, orientation):
+    affine = np.eye(4)
+    stored = phantoms.affine_of((1, 1, 1), (1, 2, 3), orientation)
+    found = []
+    for angle in (np.pi / 4, np.pi / 4 + error):
+        affine[:3, :3] = Rotation.from_euler(axis, angle).as_matrix()
+        found.append(reorientation_to_ras(affine @ stored))
+    assert found[0] == found[1]
+
+
 @given(st.sampled_from(ORIENTATIONS), st.floats(0, 44), spacings)
 def test_obliqueness_is_the_angle_turned_whatever_the_spacing(orientation, angle, spacing_mm):
     affine = np.eye(4)

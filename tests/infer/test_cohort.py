@@ -6,11 +6,15 @@ import time
 from pathlib import Path
 
 import pytest
+from clusters import Cluster
 from infer_builders import config_with, opened_threshold, small_data, work_for, write_model
 
+from pipeline.core.parallel import case_runs
+from pipeline.core.parallel_config import ParallelConfig
 from pipeline.infer import case as case_module
 from pipeline.infer.case import CaseWork
-from pipeline.infer.cohort import RemoteWork, run_in_turns
+from pipeline.infer.cohort import RemoteWork, run_elsewhere, run_in_turns
+from pipeline.infer.opened import open_model
 from pipeline.io.discover import discover
 from pipeline.models.memory import FreeMemory
 
@@ -103,3 +107,19 @@ def test_the_work_travels_to_other_processes(tmp_path):
     record = arrived(cases_of(data)[0])
     assert record.status == "done"
     assert work(cases_of(data)[0]) == record
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_the_predictions_that_one_process_gives(tmp_path):
+    data = small_data(tmp_path / "data", 4)
+    opened = open_model([write_model(tmp_path / "best.pt")], config_with())
+    here = work_for(opened, data, tmp_path / "here" / "out")
+    there = work_for(opened, data, tmp_path / "there" / "out")
+    expected = [r.file_hash for r in run_in_turns(here, cases_of(data))]
+    with Cluster(tmp_path / "cluster") as cluster:
+        for name in ("one", "two"):
+            cluster.add_worker(name)
+        config = ParallelConfig(backend="dask", scheduler=cluster.address)
+        with case_runs(config, tmp_path / "there" / "out" / "cases.jsonl"):
+            found = list(run_elsewhere(there, cases_of(data)))
+    assert [r.file_hash for r in found] == expected

@@ -136,9 +136,10 @@ def test_models_that_are_averaged_share_what_all_of_them_chose():
     assert shared_info(models[:1]) == one
 
 
-def test_the_code_in_the_readme_runs(tmp_path, monkeypatch):
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-    code = readme.split("```python\n")[1].split("```")[0]
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/predict.md"])
+def test_the_code_in_the_pages_runs(tmp_path, monkeypatch, page):
+    text = (Path(__file__).resolve().parents[2] / page).read_text(encoding="utf-8")
+    code = text.split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)
     info = model_info()
     weights = build_network(info.plan.network).state_dict()
@@ -149,7 +150,7 @@ def test_the_code_in_the_readme_runs(tmp_path, monkeypatch):
     image_file.parent.mkdir(parents=True)
     nib.save(nib.Nifti1Image(array, affine), image_file)
     names: dict[str, object] = {}
-    exec(code, names)  # noqa: S102  # our own README
+    exec(code, names)  # noqa: S102  # our own page
     label = names["label"]
     assert label.array.shape == array.shape
     assert np.array_equal(label.affine, affine)

@@ -38,6 +38,17 @@ def test_probabilities_sum_to_one_and_their_largest_is_the_label(tmp_path):
     assert file.stat().st_mtime_ns == before
 
 
+def test_probabilities_of_an_earlier_prediction_do_not_stay(tmp_path):
+    data = small_data(tmp_path / "data", 1)
+    model_file = write_model(tmp_path / "best.pt")
+    run(model_file, data, tmp_path / "out", save_probabilities=True)
+    file = tmp_path / "out" / "probabilities" / "case_000.nii.gz"
+    run(model_file, data, tmp_path / "out")
+    assert file.is_file()
+    run(model_file, data, tmp_path / "out", overlap=0.25)
+    assert not file.exists()
+
+
 def test_one_and_zero_are_exact(tmp_path):
     buffer = ProbabilityBuffer(tmp_path, 2, (2, 3, 4))
     planes = np.zeros((2, 1, 3, 4), dtype=np.float16)

@@ -155,6 +155,30 @@ def test_volumes_are_judged_in_ml():
     assert flag.expected == "1.38 to 1.69 ml"
 
 
+def test_volumes_are_judged_by_the_cases_in_which_the_class_was_drawn():
+    found = label()
+    found[14:16, 12:16, 2:6] = 0  # half of class_2 is left
+    assert kinds(found=found) == ["volume"]
+    few = trained().model_copy(update={"n_annotated_cases": {"class_2": 3}})
+    assert kinds(found=found, info=few) == []
+    found[found == 2] = 0
+    (flag,) = flags(found=found, info=few)
+    assert flag.message == "class_2 was not found (100 % of the 3 annotated cases have it)"
+
+
+def test_what_was_drawn_around_ignored_voxels_is_a_least_volume():
+    large, small = label(), label()
+    large[12:16, 12:20, 2:10] = 2
+    small[13:16, 12:16, 2:6] = 0
+    assert "volume" in kinds(found=large)
+    assert "volume" in kinds(found=small)
+    info = trained()
+    task = info.task.model_copy(update={"ignore_values": (255,)})
+    info = info.model_copy(update={"task": task})
+    assert "volume" not in kinds(found=large, info=info)
+    assert "volume" in kinds(found=small, info=info)
+
+
 def test_swapped_classes_are_two_flags():
     found = label()
     swapped = np.array([0, 2, 1], np.uint8)[found]

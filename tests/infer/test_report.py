@@ -34,6 +34,16 @@ def test_flagged_and_failed_cases_come_first(predicted):
     assert "http://" not in page.split("<script")[0]
 
 
+def test_a_model_that_cannot_compare_does_not_say_that_all_is_well(tmp_path):
+    data = small_data(tmp_path / "data", 1)
+    predictions = run(write_model(tmp_path / "best.pt"), data, tmp_path / "out")
+    page = render_predictions(
+        predictions, small_info(), discover(data, n_channels=1), tmp_path / "out"
+    )
+    assert "not compared with training cases" in page
+    assert "nothing unusual" not in page.split("<h3>")[0]
+
+
 def test_a_case_that_cannot_be_drawn_is_named_in_the_log(predicted, caplog):
     predictions, folder, out = predicted
     (out / "predictions" / "case_000.nii.gz").unlink()

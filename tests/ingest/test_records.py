@@ -1,6 +1,7 @@
 """Finished cases are known again; everything else is done again."""
 
 import os
+import tracemalloc
 
 import numpy as np
 import phantoms
@@ -76,7 +77,21 @@ def test_orphans_are_deleted_and_nothing_else(job):
         (np.array([0.0, 0.5]), ()),
         (np.array([0.0, np.nan]), ()),
         (np.arange(1000), ()),
+        (np.repeat(np.array([3, 0, 5], np.uint8), 1 << 20), (0, 3, 5)),
+        (np.repeat(np.array([0.0, np.inf]), 1 << 20), ()),
     ],
 )
 def test_values_that_may_be_classes(values, expected):
     assert class_values(values.reshape(1, 1, -1)) == expected
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_values_of_a_large_label_take_little_memory(dtype):
+    label = np.zeros((256, 256, 128), dtype)
+    label[100:110] = np.arange(128) % 40
+    tracemalloc.start()
+    values = class_values(label)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert values == tuple(range(40))
+    assert peak_bytes < 16 << 20

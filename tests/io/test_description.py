@@ -128,3 +128,12 @@ def test_listed_pairs_are_absolute(tmp_path):
 def test_paths_do_not_leave_the_folder(tmp_path, path):
     with pytest.raises(DataError, match="outside"):
         described(tmp_path, training=[{"image": path, "label": "a.nii.gz"}])
+
+
+def test_other_ways_to_write_labels_and_modality(tmp_path):
+    content = {"labels": ["background", "liver"], "modality": "CT"}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    found = read_description(tmp_path)
+    assert found.channel_names == ("CT",)
+    assert found.class_values is None
+    assert "no object" in found.problems[0].message

@@ -109,6 +109,13 @@ def test_overflow_by_the_slope_is_counted(tmp_path):
     assert facts.n_nonfinite == array.size
 
 
+@pytest.mark.parametrize("name", ["a.nii", "a.mgz", "a", "a.dcm"])
+def test_a_wrong_path_is_not_called_a_wrong_format(tmp_path, name):
+    with pytest.raises(FileFormatError, match="no such file") as caught:
+        load_volume(tmp_path / name, root=tmp_path, role="image")
+    assert caught.value.check_id == "F01"
+
+
 @pytest.mark.parametrize("name", ["a.mgz", "a.mnc", "a.mif", "a.txt"])
 def test_other_formats_are_refused_by_name(tmp_path, name):
     (tmp_path / name).write_bytes(b"whatever")

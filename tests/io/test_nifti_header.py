@@ -67,3 +67,10 @@ def test_shear_is_kept_and_noted_in_degrees(tmp_path):
     assert facts.shear_degrees == pytest.approx(8, abs=1e-4)
     np.testing.assert_allclose(np.array(facts.affine), sheared, atol=1e-6)
     assert any("8 degrees off the right angle" in note for note in facts.notes)
+
+
+@pytest.mark.parametrize(("unit", "word"), [("meter", "meters"), ("micron", "micrometers")])
+def test_other_units_than_mm_are_noted(tmp_path, unit, word):
+    facts = facts_of(tmp_path, lambda image: image.header.set_xyzt_units(unit, "sec"))
+    assert facts.notes == (f"the header counts in {word}; taken as mm, as nibabel does",)
+    assert facts_of(tmp_path, lambda image: image.header.set_xyzt_units("mm", "sec")).notes == ()

@@ -242,3 +242,20 @@ def test_segments_that_cannot_be_trusted_are_refused(tmp_path, masks, extra, tab
     file = segmentation(tmp_path / "a.seg.nrrd", masks, extra)
     context = LabelContext(file, table)
     assert refusal(file, role="label", context=context).check_id == check_id
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "1e200", "1e-200"])
+@pytest.mark.parametrize("field", ["space directions", "space origin"])
+def test_impossible_numbers_are_refused_without_warnings(tmp_path, field, number):
+    fields = {
+        "space directions": f"(0,{number},0) (0,0,-2) (3,0,0)",
+        "space origin": f"({number},0,0)",
+    }
+    file = tmp_path / "a.nrrd"
+    file.write_bytes(nrrd_bytes({field: fields[field]}, VOXELS))
+    if field == "space origin" and "e" in number:
+        assert load_volume(file, root=tmp_path, role="image")[1].affine[0, 3] == -float(number)
+        return
+    with pytest.raises(FileFormatError) as caught:
+        load_volume(file, root=tmp_path, role="image")
+    assert caught.value.check_id == "G07"

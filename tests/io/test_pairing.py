@@ -131,3 +131,11 @@ def test_upper_and_lower_case_matter_only_where_nothing_else_pairs():
     assert summary(exact) == [("A", ["A.nii"], None), ("a", ["a.nii"], "a.nii")]
     unclear = pair(["aa.nii"], ["Aa.nii", "aA.nii"])
     assert summary(unclear) == [("aa", ["aa.nii"], None)]
+
+
+def test_accents_pair_however_they_are_written():
+    """macOS writes an accent as a letter of its own."""
+    root = Path("/d")
+    pairing = pair_files([root / "i/Rene\u0301.nii"], [root / "l/Ren\u00e9.nii"], root=root)
+    assert [case.label for case in pairing.cases] == [root / "l/Ren\u00e9.nii"]
+    assert pairing.problems == ()

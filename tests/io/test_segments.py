@@ -57,6 +57,30 @@ def test_voxels_that_are_no_label_map_are_refused(array, check_id):
     assert caught.value.check_id == check_id
 
 
+def test_segments_that_share_their_voxels_are_refused_not_merged():
+    segments = [Segment("liver", 1, 0), Segment("tumor", 1, 0)]
+    with pytest.raises(FileFormatError, match="'liver' and 'tumor'") as caught:
+        merge_segments(raw_of(np.ones((2, 2, 2), np.uint8), segments), None, FILE)
+    assert caught.value.check_id == "F05"
+
+
+def test_overlaps_name_their_segments():
+    array = np.zeros((3, 2, 2, 3), np.uint8)
+    array[..., 0], array[:1, ..., 1], array[1:, ..., 2] = 1, 1, 1
+    segments = [Segment(name, 1, layer) for layer, name in enumerate(("body", "a", "b"))]
+    table = {"body": (40_000,), "a": (2,), "b": (3,)}
+    with pytest.raises(FileFormatError, match="in 4 voxels: body and a"):
+        merge_segments(raw_of(array, segments), table, FILE)
+    with pytest.raises(FileFormatError, match="in 4 voxels: b and a"):
+        merge_segments(
+            raw_of(
+                array[..., [1, 1]], [s for s in segments if s.layer == 1] + [Segment("b", 1, 0)]
+            ),
+            table,
+            FILE,
+        )
+
+
 def test_structures_of_value_0_may_overlap_and_so_may_those_of_one_class():
     array = np.zeros((2, 2, 2, 3), np.uint8)
     array[0, ..., 0], array[:, 0, :, 1], array[..., 2] = 1, 1, 1

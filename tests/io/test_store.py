@@ -48,6 +48,20 @@ def test_round_trip_of_any_view(tmp_path_factory, array, axes):
     assert StoredArray.model_validate_json(sidecar) == stored
 
 
+@pytest.mark.parametrize("dtype", ["u1", ">i2", "<f4"])
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
+def test_large_arrays_in_the_order_of_files_come_back(tmp_path, dtype, axes):
+    # No axis is a multiple of the blocks that are copied together.
+    values = np.arange(131 * 97 * 89) % 251
+    array = values.reshape((131, 97, 89), order="F").astype(dtype, order="F")
+    view = array.transpose(axes)[::-1]
+    for one in (view, view[np.newaxis]):
+        opened = open_array(tmp_path, put(tmp_path, one))
+        np.testing.assert_array_equal(opened, one)
+        assert opened.flags.c_contiguous
+        assert opened.dtype == one.dtype.newbyteorder("<")
+
+
 def test_hash_ignores_layout_and_byte_order_but_not_type_or_shape():
     array = np.arange(24, dtype="<i2").reshape(2, 3, 4)
     assert array_hash(array) == array_hash(np.asfortranarray(array.astype(">i2")))

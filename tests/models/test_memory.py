@@ -12,6 +12,7 @@ from pipeline.models.memory import (
     choose_path,
     estimate_memory,
     free_memory,
+    memory_left_to_job,
 )
 from pipeline.models.networks import build_network
 from pipeline.models.predictor import make_predictor
@@ -90,3 +91,41 @@ def test_there_is_free_memory_here():
     free = free_memory(CPU)
     assert free.ram > 10**8
     assert free.vram is None
+
+
+def group(folder, limit, *, used=300, cached=100, version=2):
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ("memory.max", "memory.current", "inactive_file")
+    if version == 1:
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    (folder / names[0]).write_text(f"{limit}\n")
+    (folder / names[1]).write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon 5\n{names[2]} {cached}\n")
+
+
+def test_the_limit_of_a_container_holds(tmp_path):
+    group(tmp_path / "groups", 1000)
+    (tmp_path / "own").write_text("0::/\n")
+    assert memory_left_to_job(tmp_path / "groups", tmp_path / "own") == 800
+
+
+@pytest.mark.parametrize(("job", "step", "left"), [(1000, "max", 800), (5000, 900, 700)])
+def test_the_tightest_group_around_a_cluster_job_counts(tmp_path, job, step, left):
+    group(tmp_path / "groups/slurm/job_7", job)
+    group(tmp_path / "groups/slurm/job_7/step_0", step)
+    (tmp_path / "own").write_text("0::/slurm/job_7/step_0\n")
+    assert memory_left_to_job(tmp_path / "groups", tmp_path / "own") == left
+
+
+def test_control_groups_of_version_1_are_read(tmp_path):
+    group(tmp_path / "groups/memory/slurm/job_7", 1000, version=1)
+    group(tmp_path / "groups/memory", 9223372036854771712, version=1)
+    (tmp_path / "own").write_text("9:name=systemd:/x\n4:cpu,memory:/slurm/job_7\n0::/\n")
+    assert memory_left_to_job(tmp_path / "groups", tmp_path / "own") == 800
+
+
+def test_without_a_limit_or_without_groups_all_memory_counts(tmp_path):
+    group(tmp_path / "groups", "max")
+    (tmp_path / "own").write_text("0::/\n")
+    assert memory_left_to_job(tmp_path / "groups", tmp_path / "own") > 10**18
+    assert memory_left_to_job(tmp_path / "groups", tmp_path / "none") > 10**18

@@ -17,12 +17,12 @@ from pipeline.models.segment import segment_prepared
 CPU = torch.device("cpu")
 
 
-def predictors(n_classes=9):
+def predictors(n_classes=9, **chosen):
     torch.manual_seed(0)
     info = model_info(source_values=tuple((value,) for value in range(1, n_classes)))
     network = build_network(info.plan.network).eval()
     for backend in ("torch", "openvino"):
-        options = PredictionOptions(backend=backend)
+        options = PredictionOptions(backend=backend, **chosen)
         yield make_predictor([network], info.plan, info.task, options)
 
 
@@ -40,6 +40,22 @@ def test_numbers_and_labels_agree_with_torch(monkeypatch):
     assert found.computed_on == "openvino"
     # Nothing that could report to anyone was loaded.
     assert sys.modules["openvino_telemetry"] is None
+
+
+@pytest.mark.parametrize("options", [{"window_batch": 1}, {"window_batch": 3, "mirror": (1,)}])
+def test_any_batch_gives_the_labels_of_torch(options):
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    image = np.random.default_rng(0).standard_normal((1, 33, 20, 18), dtype=np.float32)
+    own, compiled = predictors(**options)
+    expected, found = (segment_prepared(p, image, (40, 20, 22)).labels for p in (own, compiled))
+    assert (found == expected).mean() >= 0.9999
+
+
+def test_more_windows_than_it_was_compiled_for_are_refused():
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    run = compile_network(torch.nn.Conv3d(1, 1, 1).eval(), (1, 1, 4, 4, 4), CPU)
+    with pytest.raises(ValueError, match="2 windows"):
+        run(torch.zeros((2, 1, 4, 4, 4)))
 
 
 def test_it_does_not_run_on_a_gpu():

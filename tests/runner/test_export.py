@@ -30,10 +30,19 @@ def test_the_model_of_a_work_folder_becomes_a_bundle_beside_it(voxline, model_fi
     status, _, err = voxline("export", "--work", "work", "--to", "bundle")
     assert status == 3
     assert "--force" in err
-    (folder / "old.txt").touch()
+    (folder / "docs" / "old.txt").touch()
     status, _, err = voxline("export", "--work", "work", "--to", "bundle", "--force")
     assert status == 0, err
-    assert not (folder / "old.txt").exists()
+    assert not (folder / "docs" / "old.txt").exists()
+
+    # Where the bundle itself puts what it segments.
+    (folder / "predictions").mkdir()
+    (folder / "predictions" / "case.nii.gz").write_text("keep")
+    status, _, err = voxline("export", "--work", "work", "--to", "bundle", "--force")
+    assert status == 3
+    assert "predictions" in err
+    assert (folder / "predictions" / "case.nii.gz").read_text() == "keep"
+    assert [file.name for file in folder.parent.iterdir()] == [folder.name]
 
 
 def test_folders_of_others_are_never_replaced(voxline, model_file, tmp_path):

@@ -18,6 +18,6 @@ def test_a_reference_without_a_file_is_named_in_the_log(tmp_path):
         write_nifti(tmp_path / "ref" / f"c{n}.nii.gz", label(n), AFFINE)
         if n < 2:
             write_nifti(tmp_path / "pred" / f"c{n}_pred.nii.gz", label(n + 1), AFFINE)
-    findings = audit_labels(tmp_path / "pred", tmp_path / "ref", AuditConfig())
+    findings = audit_labels(tmp_path / "pred", tmp_path / "ref", AuditConfig(), out_root=tmp_path)
     (line,) = loud_lines(findings)
     assert line.startswith("F01 in 1 file, such as c2")

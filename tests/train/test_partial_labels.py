@@ -96,6 +96,11 @@ def test_a_training_goes_through_and_scores_only_what_was_drawn(workspace):
     kidney = summary.classes["kidney"]
     assert kidney.n_not_annotated == n_open
     assert kidney.dice.n + kidney.dice.n_undefined == summary.n_cases - n_open
+    assert list(summary.classes) == ["liver", "kidney", "both"]
+    assert summary.classes["both"].n_not_annotated == n_open
+    means = [summary.classes[name].dice.mean for name in ("liver", "kidney")]
+    defined = [mean for mean in means if mean is not None]
+    assert summary.mean_foreground_dice == pytest.approx(np.mean(defined))
     scores = (workspace.fold_dir("0") / "validation" / "scores.csv").read_text()
     assert ",region" in scores
     history = (workspace.fold_dir("0") / "history.csv").read_text().splitlines()[0]

@@ -142,6 +142,13 @@ def test_the_source_is_not_changed():
     np.testing.assert_array_equal(array, before)
 
 
+def test_infinities_of_both_signs_are_refused_without_a_warning():
+    array = np.ones((1, 4, 5, 6))
+    array[0, 1, 2, 3:5] = np.inf, -np.inf
+    with pytest.raises(DataError, match="NaN"):
+        preprocess_image(Volume(array, np.eye(4)), preprocessing(ZSCORE))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
 def test_voxels_that_are_no_number_are_named(value):
     array = np.zeros((2, 4, 4, 4))

@@ -13,6 +13,7 @@ from pipeline.core.geometry import (
     Geometry,
     check_affine,
     corner_displacement_voxels,
+    oblique_degrees,
     spacing_of,
 )
 
@@ -158,12 +159,6 @@ def repair_shift_voxels(facts: FileFacts) -> float:
     middle = (np.array(grid.shape) - 1) / 2
     repaired[:3, 3] += (grid.affine[:3, :3] - repaired[:3, :3]) @ middle
     return corner_displacement_voxels(grid, Geometry(grid.shape, repaired))
-
-
-def oblique_degrees(at: Affine) -> float:
-    """Largest angle between a voxel axis and the patient axis nearest to it, in degrees."""
-    directions = np.abs(at[:3, :3] / np.linalg.norm(at[:3, :3], axis=0))
-    return float(np.degrees(np.arccos(np.clip(directions.max(axis=0).min(), 0.0, 1.0))))
 
 
 def overlap_fraction(one: Geometry, other: Geometry) -> float:

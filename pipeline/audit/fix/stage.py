@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.artifacts import CaseRecord, DatasetManifest, Finding, Findings, Task
+from pipeline.artifacts import CaseRecord, DatasetManifest, FileFacts, Finding, Findings, Task
 from pipeline.audit.fix.manifest import FixedFile, FixManifest, LeftFinding
 from pipeline.audit.fix.repairs import ASSUMPTIONS, ORDER, UNSAFE, LabelFile, find_repair
 from pipeline.core.errors import UsageError, VoxlineError, did_you_mean
@@ -17,7 +17,7 @@ from pipeline.core.log import progress_bar
 from pipeline.core.parallel import map_cases
 from pipeline.core.volume import Volume
 from pipeline.core.workspace import write_json, write_text
-from pipeline.io.load import load_volume
+from pipeline.io.load import NIFTI_SUFFIXES, load_volume
 from pipeline.io.nifti import write_nifti
 
 MANIFEST = "fixes.json"
@@ -53,9 +53,11 @@ def fix_dataset(
         The manifest, also written to `out_dir/fixes.json`.
 
     Raises:
-        UsageError: If the folder cannot be used or a check has no repair.
+        UsageError: If the folder cannot be used, files lie outside the dataset folder, or a check
+            has no repair.
     """
     chosen = _checked(unsafe)
+    _check_source(manifest)
     _check_folder(manifest.root, out_dir)
     by_case: dict[str, list[Finding]] = defaultdict(list)
     for finding in findings.findings:
@@ -104,6 +106,8 @@ class _FixWork:
         todo = [f for f in findings if find_repair(f, self.unsafe) is not None]
         if case.label_file is None or not todo:
             return _CaseResult(None, tuple(left + [_unreadable(f) for f in todo]))
+        if not _is_plain(case.label_file):
+            return _CaseResult(None, tuple(left + [_not_rewritten(f) for f in todo]))
         source = self.root / case.label_file.file
         facts, volume = load_volume(source, root=self.root, role="label")
         label = LabelFile(
@@ -156,6 +160,26 @@ def _checked(unsafe: Sequence[str]) -> frozenset[str]:
                 + ", ".join(f"{i} ({ASSUMPTIONS[i]})" for i in UNSAFE),
             )
     return frozenset(unsafe)
+
+
+def _check_source(manifest: DatasetManifest) -> None:
+    """A copy keeps the places of files: those outside the folder have none in it."""
+    is_list = manifest.source is not None and not manifest.source.is_dir()
+    names = [stamp.file for case in manifest.cases for stamp in case.sources]
+    outside = [name for name in names if Path(name).is_absolute()]
+    if is_list or outside:
+        raise UsageError(
+            "the dataset was given as a list of files"
+            if is_list
+            else f"{outside[0]} lies outside the dataset folder",
+            where=str(manifest.source or manifest.root),
+            fix="a corrected copy is made of a dataset folder that holds all of its files: put the "
+            "list into that folder, and name the folder as --data",
+        )
+
+
+def _is_plain(label: FileFacts) -> bool:
+    return label.file.lower().endswith(NIFTI_SUFFIXES) and not label.segments
 
 
 def _check_folder(root: Path, out_dir: Path) -> None:
@@ -279,6 +303,14 @@ def _left(finding: Finding, unsafe: frozenset[str]) -> LeftFinding:
 def _unreadable(finding: Finding) -> LeftFinding:
     return LeftFinding(
         check_id=finding.check_id, case_id=finding.case_id, reason="the label cannot be read"
+    )
+
+
+def _not_rewritten(finding: Finding) -> LeftFinding:
+    return LeftFinding(
+        check_id=finding.check_id,
+        case_id=finding.case_id,
+        reason="only labels that are one NIfTI file are rewritten: mend it in the tool it is from",
     )
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.artifacts import FileFacts, Matrix4
+from pipeline.artifacts import FileFacts
 from pipeline.core.errors import FileFormatError, GeometryError
 from pipeline.core.geometry import (
     Affine,
@@ -23,6 +23,7 @@ from pipeline.io.dicom.rtstruct import rtstruct_structures
 from pipeline.io.dicom.seg import seg_structures
 from pipeline.io.dicom.series import RTSTRUCT_CLASS, SEG_CLASSES, read_series, series_voxels
 from pipeline.io.dicom.structures import paint
+from pipeline.io.raw import NO_MATRIX, facts_name, matrix_of
 
 if TYPE_CHECKING:
     from pipeline.io.load import LabelContext
@@ -147,12 +148,12 @@ def _facts(file: Path, root: Path, *, n_bytes: int, shape: Shape3, affine: Affin
     except GeometryError as error:
         raise FileFormatError(error.what, check_id="G07", where=str(file), fix=error.fix) from None
     return FileFacts(
-        file=file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name,
+        file=facts_name(file, root),
         n_bytes=n_bytes,
         format="dicom",
         dtype="",
         shape=shape,
-        affine=_matrix(affine),
+        affine=matrix_of(affine) or NO_MATRIX,
         affine_source="direction",
         pixdim_mm=spacing_of(affine),
         sform_code=0,
@@ -164,8 +165,3 @@ def _facts(file: Path, root: Path, *, n_bytes: int, shape: Shape3, affine: Affin
         oblique_degrees=oblique_degrees(affine),
         shear_degrees=shear_degrees(affine),
     )
-
-
-def _matrix(affine: Affine) -> Matrix4:
-    rows = [(float(a), float(b), float(c), float(d)) for a, b, c, d in affine]
-    return rows[0], rows[1], rows[2], rows[3]

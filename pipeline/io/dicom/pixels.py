@@ -105,7 +105,23 @@ def _plain_frames(dataset: Dataset, file: Path) -> Iterator[Shaped[np.ndarray, "
             fix=FIX_EXPORT,
         )
     stored = dtype.newbyteorder(">") if syntax_of(dataset) == _BIG_ENDIAN else dtype
-    yield from np.frombuffer(raw, stored, n_expected // dtype.itemsize).reshape(shape)
+    for frame in np.frombuffer(raw, stored, n_expected // dtype.itemsize).reshape(shape):
+        yield _used_bits(frame, dataset, file)
+
+
+def _used_bits(
+    frame: Shaped[np.ndarray, "row column"], dataset: Dataset, file: Path
+) -> Shaped[np.ndarray, "row column"]:
+    """Voxels without the bits that do not belong to them (PS3.5 8.1.1).
+
+    Above the used bits a file may hold anything: zeros below a negative number, an old overlay.
+    """
+    dtype = stored_dtype(dataset, file)
+    n_unused = 8 * dtype.itemsize - count(dataset, "BitsStored", file, default=8 * dtype.itemsize)
+    if n_unused == 0:
+        return frame
+    # Up and down again: the highest used bit becomes the sign of a signed type.
+    return np.right_shift(np.left_shift(frame.astype(dtype, copy=False), n_unused), n_unused)
 
 
 def pixel_bytes(dataset: Dataset, file: Path) -> bytes:
@@ -200,7 +216,7 @@ def _checked(
 ) -> Shaped[np.ndarray, "row column"]:
     if frame is None or frame.shape != _frame_shape(dataset, file):
         raise _damaged(file)
-    return frame.astype(stored_dtype(dataset, file), copy=False)
+    return _used_bits(frame.astype(stored_dtype(dataset, file), copy=False), dataset, file)
 
 
 def _damaged(file: Path) -> FileFormatError:

@@ -1,7 +1,9 @@
 """DICOM-SEG: the voxels of every segment on the grid of the image."""
 
+import math
 from collections.abc import Container, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Shaped
@@ -72,7 +74,7 @@ def seg_structures(
                 raise bad_element("SegmentSequence", f"does not describe segment {found}", file)
             if wanted is None or names[found] in wanted:
                 parts[found].append(_voxels(mask, plane, grid.geometry, names[found], file))
-    empty = np.zeros(0, np.int64)
+    empty = np.zeros(0, _index_dtype(grid.geometry))
     return [
         Structure(names[number], number, np.concatenate([empty, *parts[number]]))
         for number in sorted(names)
@@ -164,18 +166,41 @@ def _voxels(
 ) -> Int[np.ndarray, " _"]:
     """Flat indices of the voxels of the image that a frame marks."""
     start, steps = _steps(plane, geometry, file)
-    marked = np.stack(np.nonzero(mask)[::-1], axis=1)  # (column, row), as the steps
-    indices = start + marked @ steps
-    shape = np.array(geometry.shape)
-    n_outside = int(np.count_nonzero(np.any((indices < 0) | (indices >= shape), axis=1)))
-    if n_outside:
+    rows, columns = np.nonzero(mask)
+    dtype = _index_dtype(geometry)
+    if rows.size == 0:
+        return np.zeros(0, dtype)
+    if n_outside := _n_outside(columns, rows, start, steps, geometry):
         raise FileFormatError(
             f"{n_outside} voxels of segment '{name}' lie outside the image",
             check_id="G02",
             where=str(file),
             fix="put the label beside the complete series it was drawn on",
         )
-    return np.asarray(np.ravel_multi_index(tuple(indices.T), geometry.shape), np.int64)
+    _, n_j, n_k = geometry.shape
+    strides = np.array([n_j * n_k, n_k, 1])
+    per_column, per_row = steps @ strides
+    return (start @ strides + columns * per_column + rows * per_row).astype(dtype)
+
+
+def _index_dtype(geometry: Geometry) -> np.dtype[np.signedinteger[Any]]:
+    """Four bytes per marked voxel instead of eight, wherever they suffice."""
+    return np.dtype(np.int32 if math.prod(geometry.shape) < 1 << 31 else np.int64)
+
+
+def _n_outside(
+    columns: Int[np.ndarray, " n"],
+    rows: Int[np.ndarray, " n"],
+    start: Int[np.ndarray, "3"],
+    steps: Int[np.ndarray, "2 3"],
+    geometry: Geometry,
+) -> int:
+    # Steps run along axes, so that the box around the marked voxels tells for all of them.
+    box = np.array([[columns.min(), rows.min()], [columns.max(), rows.max()]]) @ steps + start
+    if np.all((box >= 0) & (box < geometry.shape)):
+        return 0
+    indices = start + np.stack([columns, rows], axis=1) @ steps
+    return int(np.count_nonzero(np.any((indices < 0) | (indices >= geometry.shape), axis=1)))
 
 
 def _steps(

@@ -28,6 +28,8 @@ from pipeline.io.files import check_memory
 
 SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 RTSTRUCT_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
+# A plan's dose lies beside its CT in most exports; its grid is written in a way of its own.
+_RTDOSE_CLASS = "1.2.840.10008.5.1.4.1.1.481.2"
 _MAX_NAMED = 6
 
 
@@ -90,8 +92,8 @@ _IMAGE_ELEMENTS = (
 def read_series(path: Path, *, with_pixels: bool, with_patient: bool = False) -> Series:
     """Read the one image series of a folder, or of a multi-frame file.
 
-    DICOM-SEG, RTSTRUCT and other objects that are no images may lie beside it and are left out, and
-    so are files of other formats.
+    DICOM-SEG, RTSTRUCT, RTDOSE and objects that are no images may lie beside it and are left out,
+    and so are files of other formats.
 
     Args:
         path: Folder (its subfolders are not searched) or file.
@@ -161,7 +163,7 @@ def image_files(path: Path) -> list[Path]:
 def is_image(dataset: Dataset) -> bool:
     """Whether a data set holds an image that could be part of a series."""
     sop_class = text(dataset, "SOPClassUID")
-    return "Rows" in dataset and sop_class not in (*SEG_CLASSES, RTSTRUCT_CLASS)
+    return "Rows" in dataset and sop_class not in (*SEG_CLASSES, RTSTRUCT_CLASS, _RTDOSE_CLASS)
 
 
 def _check_one_series(datasets: Sequence[Dataset], path: Path) -> None:

@@ -57,7 +57,8 @@ def paint(
         structures: What the file holds.
         shape: Grid of the image.
         class_values: Values of each class name; a structure gets the first one of its name, one
-            without a class or of value 0 is left out. None: each structure gets its number.
+            without a class or of value 0 is left out. None: each structure gets its number, plus 1
+            where numbers begin at 0.
         where: Label file.
 
     Raises:
@@ -112,7 +113,9 @@ def _legend(
 ) -> dict[str, int]:
     keys = _keys(structures, class_values)
     if class_values is None:
-        return {key: s.number for key, s in zip(keys, structures, strict=True)}
+        # Some programs count regions from 0, which is background in a label map.
+        shift = 1 if any(s.number == 0 for s in structures) else 0
+        return {key: s.number + shift for key, s in zip(keys, structures, strict=True)}
     legend = {key: class_values[key][0] for key in keys if key in class_values}
     if structures and not legend:
         raise FileFormatError(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import UInt
 
 from pipeline.core.errors import DataError, GeometryError, UsageError
 from pipeline.core.volume import Volume
@@ -62,7 +62,7 @@ def write_dicom_seg(
             warnings.simplefilter("ignore")
             dataset = highdicom.seg.Segmentation(
                 source_images=seg_sources(series),
-                pixel_array=_masks(label, series, values),
+                pixel_array=_segment_numbers(label, series, values),
                 segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
                 segment_descriptions=_descriptions(class_names, model_name),
                 series_instance_uid=highdicom.UID(),
@@ -123,14 +123,20 @@ def _check_grid(label: Volume, series: Series, file: Path) -> None:
         )
 
 
-def _masks(
+def _segment_numbers(
     label: Volume, series: Series, values: Sequence[int]
-) -> Bool[np.ndarray, "frame row column class"]:
-    """One mask per class in the order of `seg_sources`, or of the frames of a multi-frame file."""
-    slices = label.array.transpose(2, 1, 0)
+) -> UInt[np.ndarray, "frame row column"]:
+    """Segment number of every voxel, in the order of `seg_sources` or of a multi-frame file.
+
+    A mask per class would take as many bytes per voxel as there are classes.
+    """
+    numbers = np.zeros(label.shape, np.min_scalar_type(len(values)))
+    for number, value in enumerate(values, start=1):
+        numbers[label.array == value] = number
+    slices = numbers.transpose(2, 1, 0)
     if len(series.datasets) == 1:
         slices = slices[np.argsort(np.array(series.stack.order))]
-    return np.stack([slices == value for value in values], axis=-1)
+    return slices
 
 
 def _descriptions(class_names: Sequence[str], model_name: str) -> list[Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.artifacts import Problem
 from pipeline.core.errors import DataError
 from pipeline.io.layouts.tree import leads_out
-from pipeline.io.pairing import CaseFiles, relative_name
+from pipeline.io.pairing import CaseFiles, folded, relative_name
 
 # A case id becomes part of file names; with suffixes these may have 255 bytes.
 _CASE_ID = re.compile(r"(?!\.)[^/\\\0\n\r]{1,150}")
@@ -73,7 +73,7 @@ def _twins(cases: Sequence[CaseFiles]) -> dict[str, list[str]]:
     """Cases whose ids differ in upper and lower case alone, each with all of its kind."""
     groups: dict[str, list[str]] = defaultdict(list)
     for case in cases:
-        groups[case.case_id.casefold()].append(case.case_id)
+        groups[folded(case.case_id)].append(case.case_id)
     return {name: sorted(group) for group in groups.values() if len(group) > 1 for name in group}
 
 
@@ -91,7 +91,8 @@ def _twin(case: CaseFiles, twins: Sequence[str], root: Path) -> Problem:
     return Problem(
         check_id="F01",
         file=relative_name(case.images[0], root),
-        message=f"case ids differ in upper and lower case only: {', '.join(twins)}; on many disks "
+        message=f"case ids differ in upper and lower case or the form of accents only: "
+        f"{', '.join(twins)}; on many disks "
         "they would be one file",
         fix="rename all but one of them, or take them out",
     )

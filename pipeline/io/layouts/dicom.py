@@ -7,7 +7,7 @@ case_01/CT/000.dcm ...   case_01/seg.dcm          case_01/000.dcm ...   case_01/
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,10 +33,10 @@ _MAX_DEPTH = 6
 
 @dataclass(frozen=True)
 class _Found:
-    """Series folders by identity, and label files with the identity they refer to."""
+    """Series folders by identity (copies have one), and label files with the one they refer to."""
 
     folders: tuple[Path, ...]
-    folder_of: Mapping[str, Path]
+    folders_of: Mapping[str, Sequence[Path]]
     labels: tuple[tuple[Path, str], ...]
     problems: tuple[Problem, ...]
 
@@ -96,9 +96,9 @@ def _find(root: Path) -> _Found:
     images = {file for one in series for file in one.files}
     labels: list[tuple[Path, str]] = []
     problems: list[Problem] = []
-    for file in _dicom_files(root):
+    for file in _dicom_files(root, images):
         try:
-            if file not in images and label_kind(file) is not None:
+            if label_kind(file) is not None:
                 labels.append((file, referenced_series(file)))
         except FileFormatError as error:
             problems.append(
@@ -110,29 +110,32 @@ def _find(root: Path) -> _Found:
                 )
             )
     folders = tuple(dict.fromkeys(one.folder for one in series))
-    return _Found(
-        folders, {one.series_uid: one.folder for one in series}, tuple(labels), tuple(problems)
-    )
+    folders_of: dict[str, list[Path]] = defaultdict(list)
+    for one in series:
+        folders_of[one.series_uid].append(one.folder)
+    return _Found(folders, folders_of, tuple(labels), tuple(problems))
 
 
-def _dicom_files(root: Path) -> Iterable[Path]:
+def _dicom_files(root: Path, known: Container[Path]) -> Iterable[Path]:
+    """DICOM files that are not known yet; the many slices are not opened again."""
     for place, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files = (Path(place) / name for name in sorted(names) if not name.startswith("."))
-        yield from (file for file in files if is_dicom_file(file))
+        yield from (file for file in files if file not in known and is_dicom_file(file))
 
 
 def _labels_by_folder(found: _Found, root: Path) -> tuple[dict[Path, Path], list[Problem]]:
     """The label of every series folder; a series with several is left without."""
     labels: dict[Path, list[Path]] = defaultdict(list)
     problems: list[Problem] = []
+    below = _series_below(found.folders, root)
     for file, uid in found.labels:
-        folder = found.folder_of.get(uid) or _only_series_near(file, found.folders, root)
+        folder = _closest(file, found.folders_of.get(uid, ())) or _only_series_near(file, below)
         if folder is None:
             problems.append(_of_no_series(file, root))
         else:
             labels[folder].append(file)
-    for folder, files in _volumes_by_folder(found.folders, root).items():
+    for folder, files in _volumes_by_folder(below).items():
         # Any volume beside a series may be its label; of several, those that are called so.
         named = [file for file in files if is_label_name(stem(file))] if len(files) > 1 else files
         if folder not in labels and named:
@@ -141,27 +144,36 @@ def _labels_by_folder(found: _Found, root: Path) -> tuple[dict[Path, Path], list
     return {folder: files[0] for folder, files in labels.items() if len(files) == 1}, problems
 
 
-def _volumes_by_folder(folders: Sequence[Path], root: Path) -> dict[Path, list[Path]]:
-    """Volume files in the folders of series and above them, by the only series they are near."""
-    places = {root}
+def _series_below(folders: Sequence[Path], root: Path) -> dict[Path, list[Path]]:
+    """The series in and below every folder on the way to one."""
+    below: dict[Path, list[Path]] = defaultdict(list)
     for folder in folders:
-        places |= {place for place in (folder, *folder.parents) if place.is_relative_to(root)}
+        n_steps = len(folder.relative_to(root).parts)
+        for place in (folder, *folder.parents[:n_steps]):
+            below[place].append(folder)
+    return dict(below)
+
+
+def _volumes_by_folder(below: Mapping[Path, Sequence[Path]]) -> dict[Path, list[Path]]:
+    """Volume files in the folders of series and above them, by the only series they are near."""
     found: dict[Path, list[Path]] = defaultdict(list)
-    for place in sorted(places):
+    for place in sorted(below):
         for file in volumes_in(place):
-            if nearest := _only_series_near(file, folders, root):
+            if nearest := _only_series_near(file, below):
                 found[nearest].append(file)
     return found
 
 
-def _only_series_near(file: Path, folders: Sequence[Path], root: Path) -> Path | None:
-    for place in file.parents:
-        if not place.is_relative_to(root):
-            return None
-        inside = [folder for folder in folders if folder.is_relative_to(place)]
-        if inside:
-            return inside[0] if len(inside) == 1 else None
-    return None
+def _closest(file: Path, folders: Sequence[Path]) -> Path | None:
+    """The copy of a series that a label lies closest to; None if several are as close."""
+    shared = [len(Path(os.path.commonpath((file, folder))).parts) for folder in folders]
+    nearest = [f for f, n in zip(folders, shared, strict=True) if n == max(shared)]
+    return nearest[0] if len(nearest) == 1 else None
+
+
+def _only_series_near(file: Path, below: Mapping[Path, Sequence[Path]]) -> Path | None:
+    inside = next((below[place] for place in file.parents if place in below), ())
+    return inside[0] if len(inside) == 1 else None
 
 
 def _with_labels_first(

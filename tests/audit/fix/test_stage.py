@@ -5,7 +5,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from phantoms import write_dataset
+from phantoms import case, write_dataset, write_nifti
 
 from pipeline.artifacts import DatasetManifest, Findings, read_artifact
 from pipeline.audit.config import AuditConfig
@@ -19,9 +19,12 @@ from pipeline.ingest.config import IngestConfig
 from pipeline.ingest.stage import ingest
 
 
-def run_audit(data: Path, work: Path) -> tuple[DatasetManifest, Findings]:
+def run_audit(
+    data: Path, work: Path, *, allow_links: bool = False
+) -> tuple[DatasetManifest, Findings]:
     workspace = Workspace(work)
-    ingest(IngestConfig(), TaskConfig(), data, workspace, NullTracker())
+    config = IngestConfig(allow_links=allow_links)
+    ingest(config, TaskConfig(), data, workspace, NullTracker())
     findings = audit(AuditConfig(max_pictures=0), workspace, NullTracker())
     return read_artifact(workspace.dataset_file, DatasetManifest, made_by="ingest"), findings
 
@@ -177,7 +180,7 @@ def test_linked_folders_are_copied_and_a_link_to_itself_is_not_followed(data, tm
     (data / "labelsTr").symlink_to(kept)
     (data / "loop").symlink_to(data)
     rewrite(kept / "case_001.nii.gz", lambda a: a, shift_mm(0.3))
-    manifest, findings = run_audit(data, tmp_path / "work")
+    manifest, findings = run_audit(data, tmp_path / "work", allow_links=True)
     before = snapshot(kept)
     fix_dataset(manifest, findings, tmp_path / "copy", ())
     copied = {f.name for f in (tmp_path / "copy" / "labelsTr").iterdir()}
@@ -199,3 +202,43 @@ def test_a_label_without_position_is_placed_before_it_is_resampled(data, tmp_pat
     image = nib.load(data / "imagesTr" / "case_001.nii.gz")
     assert np.array_equal(np.asarray(mended.dataobj), array)
     assert np.allclose(mended.affine, image.affine)
+
+
+def test_masks_of_single_classes_are_copied_and_left(tmp_path):
+    data = tmp_path / "masks"
+    for number in range(2):
+        image, label, affine = case(number, (16, 16, 16), (1, 1, 2))
+        folder = data / f"p{number}"
+        write_nifti(folder / "ct.nii.gz", image, affine)
+        for value, name in enumerate(("liver", "tumor"), start=1):
+            mask = (label == value).astype(np.uint8)
+            write_nifti(folder / "seg" / f"{name}.nii.gz", mask[..., :-1], affine)
+    before = snapshot(data)
+    manifest, findings = run_audit(data, tmp_path / "work")
+    done = fix_dataset(manifest, findings, tmp_path / "out", ["G01"])
+    assert done.fixed == ()
+    assert any("only labels that are one NIfTI file" in left.reason for left in done.left)
+    assert snapshot(data) == before
+    copied = snapshot(tmp_path / "out")
+    assert {name: copied[name] for name in before} == before
+
+
+@pytest.mark.parametrize("is_list_named", [True, False])
+def test_files_outside_the_folder_are_never_written(data, tmp_path, is_list_named):
+    one_class(data)
+    rewrite(label_file(data), lambda a: a * 7)
+    rows = [
+        f"{data}/imagesTr/case_00{n}.nii.gz,{data}/labelsTr/case_00{n}.nii.gz" for n in range(6)
+    ]
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    (lists / "cases.csv").write_text("\n".join(["image,label", *rows]))
+    before = snapshot(data)
+    workspace = Workspace(tmp_path / "work")
+    source = lists / "cases.csv" if is_list_named else lists
+    ingest(IngestConfig(allow_links=True), TaskConfig(), source, workspace, NullTracker())
+    findings = audit(AuditConfig(max_pictures=0), workspace, NullTracker())
+    manifest = read_artifact(workspace.dataset_file, DatasetManifest, made_by="ingest")
+    with pytest.raises(UsageError, match="list of files" if is_list_named else "lies outside"):
+        fix_dataset(manifest, findings, tmp_path / "out", ["G01"])
+    assert snapshot(data) == before

@@ -148,3 +148,20 @@ def test_frames_of_an_uncompressed_file_are_views(tmp_path):
     dataset = read_dataset(folder / "000.dcm", with_pixels=True)
     (frame,) = stored_frames([dataset], [folder / "000.dcm"])
     assert frame.base is not None
+
+
+@pytest.mark.parametrize("syntax", [None, RLELossless])
+@pytest.mark.parametrize(("dtype", "junk"), [("i2", 0x0000), ("i2", 0xA000), ("u2", 0x8000)])
+def test_bits_that_are_not_used_do_not_count(tmp_path, syntax, dtype, junk):
+    array = np.clip(some_array(dtype), *((-2048, 2047) if dtype == "i2" else (0, 4095)))
+    datasets = series_slices(array, AFFINE)
+    for dataset in datasets:
+        stored = np.frombuffer(dataset.PixelData, "<u2") & 0x0FFF | junk
+        dataset.PixelData = stored.astype("<u2").tobytes()
+        dataset.BitsStored, dataset.HighBit = 12, 11
+        if syntax is not None:
+            dataset.compress(syntax, generate_instance_uid=False)
+    folder = save(tmp_path / "ct", datasets)
+    np.testing.assert_array_equal(loaded(folder), array)
+    images = SimpleITK.ReadImage(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(images).transpose(2, 1, 0), array)

@@ -8,6 +8,7 @@ from dicom_phantoms import multi_frame, rtstruct, save, series_slices, write_ser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from phantoms import affine_of
+from pydicom.uid import RTDoseStorage
 
 from pipeline.core.errors import FileFormatError
 from pipeline.io.dicom.series import image_files, read_series, series_voxels
@@ -107,10 +108,13 @@ def test_labels_and_other_formats_beside_a_series_are_left_out(tmp_path):
     slices = series_slices(some_array(), AFFINE)
     folder = save(tmp_path / "ct", slices)
     rtstruct(slices, {"a": []}).save_as(folder / "rs.dcm", enforce_file_format=True)
+    dose = multi_frame(some_array(), AFFINE)
+    dose.SOPClassUID, dose.Modality = RTDoseStorage, "RTDOSE"
+    dose.save_as(folder / "rd.dcm", enforce_file_format=True)
     (folder / "README.txt").write_text("not DICOM")
     (folder / "._000.dcm").write_bytes(b"resource fork")
     (folder / "DICOMDIR").write_bytes(b"x")
-    assert len(image_files(folder)) == 5
+    assert len(image_files(folder)) == 6
     np.testing.assert_array_equal(loaded(folder)[2], some_array())
 
 

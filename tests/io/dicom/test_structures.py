@@ -21,6 +21,12 @@ def test_without_classes_structures_keep_their_numbers():
     assert painted.array.ravel()[[0, 5, 7, 8]].tolist() == [1, 1, 300, 0]
 
 
+def test_no_structure_becomes_background_because_it_has_the_number_0():
+    painted = paint([structure("body", 0, 0, 5), structure("cord", 1, 7)], SHAPE, None, HERE)
+    assert painted.segments == {"body": 1, "cord": 2}
+    assert painted.array.ravel()[[0, 5, 7, 8]].tolist() == [1, 1, 2, 0]
+
+
 def test_names_that_repeat_are_told_apart_by_number():
     painted = paint([structure("mets", 2, 0), structure("mets", 3, 1)], SHAPE, None, HERE)
     assert painted.segments == {"mets #2": 2, "mets #3": 3}

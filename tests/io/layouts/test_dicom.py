@@ -1,5 +1,7 @@
 """Series folders, and the labels that belong to them."""
 
+import shutil
+
 import numpy as np
 import phantoms
 import pytest
@@ -42,6 +44,20 @@ def test_a_label_belongs_to_the_series_it_refers_to(tmp_path):
     assert "1 series beside labelled ones left out" in folder.reason
     (doubt,) = folder.problems
     assert "of 2: lung in 1 cases;" in doubt.message
+
+
+def test_copies_of_a_series_have_a_label_each(tmp_path):
+    """One scan, drawn on by two readers, in a folder of each."""
+    label = series(tmp_path / "a" / "ct")
+    dicom_phantoms.save(tmp_path / "a" / "ct" / "extra", [label()], "rt{}.dcm")
+    for name in ("b", "c"):
+        shutil.copytree(tmp_path / "a", tmp_path / name)
+    assert files_of(found(tmp_path)) == {
+        name: ([f"{name}/ct"], f"{name}/ct/extra/rt0.dcm") for name in ("a", "b", "c")
+    }
+    (tmp_path / "c" / "ct" / "extra" / "rt0.dcm").rename(tmp_path / "rt.dcm")
+    folder = found(tmp_path)
+    assert [problem.file for problem in folder.problems] == ["rt.dcm", "c/ct"]
 
 
 def test_several_labelled_series_of_a_patient_are_several_cases(tmp_path):
