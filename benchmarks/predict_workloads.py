@@ -117,9 +117,7 @@ def _copy_cases(dataset: Path, folder: Path, n_cases: int) -> list[tuple[Voxels,
     for file in sorted((dataset / "imagesTr").glob("*.nii.gz"))[:n_cases]:
         (folder / file.name).write_bytes(file.read_bytes())
         image = _voxels(file).astype(np.float32)
-        label = np.asarray(nib.Nifti1Image.load(dataset / "labelsTr" / file.name).dataobj).astype(
-            np.uint8
-        )
+        label = _voxels(dataset / "labelsTr" / file.name).astype(np.uint8)
         pairs.append(((image - image.mean()) / image.std(), label))
     return pairs
 

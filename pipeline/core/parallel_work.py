@@ -47,6 +47,10 @@ class Guarded(Generic[Item, Result]):
                 where=case_name(item),
                 fix="use fewer worker processes, or a machine with more memory",
             )
+        except Exception as defect:
+            # It ends the run: whoever reads the traceback wants to know which case it was.
+            defect.add_note(f"while working on case '{case_name(item)}'")
+            raise
         return Done(result, error, time.perf_counter() - started_at_s)
 
 

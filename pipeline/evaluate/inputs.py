@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.core.errors import UsageError
 from pipeline.core.task import LabelClass, Task
 from pipeline.evaluate.pairs import bare_case_id
+from pipeline.io.description import read_description
 from pipeline.io.discover import CaseFiles, DatasetFolder, discover, list_volumes
 from pipeline.io.labels import plain_labels
 from pipeline.io.layouts.class_tables import with_class_table
@@ -98,7 +99,8 @@ def _dataset(reference_dir: Path, layout: str) -> DatasetFolder:
 
 
 def _labels_alone(cases: tuple[CaseFiles, ...], place: Path) -> DatasetFolder:
-    reading = with_class_table(Reading("labels", place, "", cases))
+    declared = read_description(place).class_values
+    reading = with_class_table(Reading("labels", place, "", cases, class_values=declared))
     is_role = _ROLE_NAME.match(place.name) and place.parent.name
     return DatasetFolder(
         root=place,

@@ -116,10 +116,8 @@ class _Labels:
 
 def _read_labels(content: Any, order: Any) -> _Labels:
     """Read either direction: {"1": "liver"} (Decathlon) or {"liver": 1} (nnU-Net)."""
-    if not content:
-        return _Labels()
-    if not isinstance(content, Mapping):
-        return _Labels(fault='the labels are no object such as {"liver": 1}')
+    if not isinstance(content, Mapping) or not content:
+        return _Labels(fault='the labels are no object such as {"liver": 1}' if content else "")
     by_value = all(_integers(key) for key in content)
     pairs = [
         (str(name), _integers(value))

@@ -207,9 +207,8 @@ def memory_left_to_job(groups: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> int:
         top, files = (groups / "memory", _FILES_V1) if controllers else (groups, _FILES_V2)
         own_group = top / name.lstrip("/")
         # The limit may stand at any group around: those up to the top count as well.
-        for group in (own_group, *own_group.parents):
-            if group.is_relative_to(top):
-                left.append(_group_bytes(group, *files))
+        around = [g for g in (own_group, *own_group.parents) if g.is_relative_to(top)]
+        left += [_group_bytes(group, *files) for group in around]
     return min(left)
 
 

@@ -1,5 +1,6 @@
 """What travels: expected errors become results, defects do not, and every case has a name."""
 
+import pickle
 from types import SimpleNamespace
 
 import pytest
@@ -31,9 +32,11 @@ def test_too_little_memory_is_the_case_s_failure():
     assert error.where == "huge"
 
 
-def test_a_defect_is_raised():
-    with pytest.raises(KeyError):
-        Guarded(lambda _: {}["absent"])(1)
+def test_a_defect_is_raised_and_names_the_case_also_from_another_process():
+    with pytest.raises(KeyError) as caught:
+        Guarded(lambda _: {}["absent"])("case_7")
+    there_and_back = pickle.loads(pickle.dumps(caught.value))
+    assert there_and_back.__notes__ == ["while working on case 'case_7'"]
 
 
 @pytest.mark.parametrize(
