@@ -17,6 +17,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CONNECT_TIMEOUT_S = 10
+_PACKAGE = "voxline"
 
 
 def run_on_cluster(
@@ -37,8 +38,8 @@ def run_on_cluster(
         Position and result of each case, as they finish.
 
     Raises:
-        UsageError: If dask is not installed, the scheduler does not answer or goes away, or a
-            worker lacks Voxline or the folder.
+        UsageError: If dask is not installed, the scheduler does not answer or goes away, it or
+            a worker lacks this version of Voxline, or a worker the folder.
     """
     with _client(scheduler) as client:
         if shared_dir is not None:
@@ -109,34 +110,39 @@ def _client(scheduler: str) -> Iterator[Any]:
 
 
 def _check_workers(client: Any, shared_dir: Path) -> None:
-    """Ask each worker now what would otherwise fail once per case."""
+    """Ask scheduler and workers now what would otherwise fail once per case."""
+    # First: who lacks Voxline cannot read any other question of ours.
+    _check_programs(client)
     token = shared_dir / f".{uuid.uuid4().hex}.shared"
     token.touch()
     try:
-        answers: dict[str, tuple[bool, str]] = client.run(_look, str(token))
-    except ImportError:
-        raise UsageError(
-            "a worker of the cluster cannot import Voxline",
-            where="parallel.scheduler",
-            fix="start the workers from an environment with this version of Voxline",
-        ) from None
+        answers: dict[str, bool] = client.run(_sees, str(token))
     finally:
         token.unlink()
     if not answers:
         logger.info("the cluster has no workers yet; waiting for the first one")
-    for is_seen, worker_version in answers.values():
-        if not is_seen:
+    if not all(answers.values()):
+        raise UsageError(
+            "a worker of the cluster does not see the work folder",
+            where=str(shared_dir),
+            fix="put data and work folder on a file system that all machines share, under the "
+            "same path",
+        )
+
+
+def _check_programs(client: Any) -> None:
+    answers = client.get_versions(packages=[_PACKAGE])
+    parts = [("the scheduler", answers["scheduler"])]
+    parts += [("a worker of the cluster", answer) for answer in answers["workers"].values()]
+    for who, answer in parts:
+        # None where it is not installed.
+        found = (answer or {}).get("packages", {}).get(_PACKAGE)
+        if found != version(_PACKAGE):
+            what = "has no Voxline" if found is None else f"runs Voxline {found}"
             raise UsageError(
-                "a worker of the cluster does not see the work folder",
-                where=str(shared_dir),
-                fix="put data and work folder on a file system that all machines share, under "
-                "the same path",
-            )
-        if worker_version != version("voxline"):
-            raise UsageError(
-                f"a worker runs Voxline {worker_version}, this is {version('voxline')}",
+                f"{who} {what}, this is {version(_PACKAGE)}",
                 where="parallel.scheduler",
-                fix="start the workers from the same environment",
+                fix="start scheduler and workers from the same environment as this one",
             )
 
 
@@ -148,6 +154,6 @@ def _lost(name: str) -> DataError:
     )
 
 
-def _look(file: str) -> tuple[bool, str]:
+def _sees(file: str) -> bool:
     """Runs on each worker."""
-    return Path(file).is_file(), version("voxline")
+    return Path(file).is_file()

@@ -29,6 +29,7 @@ from pipeline.infer.records import (
     case_stamps,
     file_hash,
     grid_hash,
+    keep_edited,
     write_record,
 )
 from pipeline.io.channels import Image, load_image
@@ -196,6 +197,13 @@ class CaseWork:
 
     def _read(self, case: CaseFiles) -> ReadCase | PredictionRecord:
         started_s = time.monotonic()
+        edited = keep_edited(self.out_dir, case.case_id)
+        if edited is not None:
+            logger.warning(
+                "%s: its prediction was changed after it was made; it is kept in %s",
+                case.case_id,
+                edited,
+            )
         # Taken first: a file that is replaced meanwhile will be predicted again.
         sources = case_stamps(case, self.root)
         image = load_image(case.images, root=self.root)

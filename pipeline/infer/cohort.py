@@ -11,12 +11,12 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline.artifacts import PredictionRecord
-from pipeline.core.errors import DataError
+from pipeline.core.errors import CheckpointError, DataError
 from pipeline.core.parallel import map_cases
 from pipeline.infer.case import CaseWork, ReadCase, SegmentedCase
 from pipeline.infer.config import InferConfig
 from pipeline.infer.opened import OpenModel, open_model
-from pipeline.infer.records import find_earlier
+from pipeline.infer.records import Earlier, find_earlier
 from pipeline.io.discover import CaseFiles
 
 
@@ -97,7 +97,8 @@ def run_elsewhere(work: CaseWork, cases: Sequence[CaseFiles]) -> Iterator[Predic
     Yields:
         One record per case, in their order.
     """
-    remote = RemoteWork(work.opened.files, work.config, work.root, work.out_dir)
+    opened = work.opened
+    remote = RemoteWork(opened.files, opened.digest, work.config, work.root, work.out_dir)
     for outcome in map_cases(remote, cases, description="predict"):
         error = outcome.error or DataError("the worker gave no result")
         yield outcome.result or PredictionRecord(
@@ -111,23 +112,34 @@ class RemoteWork:
 
     Args:
         files: Model files, at a place that the other process sees.
+        digest: Hash of these models.
         config: The settings.
         root: Dataset folder.
         out_dir: Where predictions go.
     """
 
     files: tuple[Path, ...]
+    digest: str
     config: InferConfig
     root: Path
     out_dir: Path
 
     def __call__(self, case: CaseFiles) -> PredictionRecord:
         """Predict a case with the model this process has loaded."""
-        opened = _opened_here(self.files, self.config)
-        earlier = find_earlier(self.out_dir, opened, self.config)
+        opened, earlier = _opened_here(self.files, self.digest, self.config, self.out_dir)
         return CaseWork(opened, self.config, self.root, self.out_dir, earlier).run(case)
 
 
+# The workers of a cluster outlive a run: the digest tells them that a model was trained anew.
 @lru_cache(maxsize=1)
-def _opened_here(files: tuple[Path, ...], config: InferConfig) -> OpenModel:
-    return open_model(files, config)
+def _opened_here(
+    files: tuple[Path, ...], digest: str, config: InferConfig, out_dir: Path
+) -> tuple[OpenModel, Earlier]:
+    opened = open_model(files, config)
+    if opened.digest != digest:
+        raise CheckpointError(
+            "a worker reads another model than the run was started with",
+            where=str(files[0]),
+            fix="let all machines see the same files, and do not train while predicting",
+        )
+    return opened, find_earlier(out_dir, opened, config)

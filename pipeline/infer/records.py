@@ -27,6 +27,7 @@ from pipeline.io.load import source_files
 from pipeline.io.pairing import stamp_file
 
 PREDICTIONS, PROBABILITIES, RECORDS = "predictions", "probabilities", "records"
+EDITED = "predictions_edited"
 PREDICTIONS_FILE = "predictions.json"
 # Raise this when the same model and settings give other labels than before.
 PREDICTION_VERSION = 1
@@ -227,6 +228,29 @@ def put_aside(out_dir: Path, digest: str, case_ids: Sequence[str] | None = None)
             aside.mkdir(exist_ok=True)
             file.replace(aside / file.name)
     return aside
+
+
+def keep_edited(out_dir: Path, case_id: str) -> Path | None:
+    """Move a prediction that somebody corrected by hand out of the way of a new one.
+
+    Args:
+        out_dir: Folder of the dataset's predictions.
+        case_id: Case that will be predicted again.
+
+    Returns:
+        Where the file is now; None if it is as it was written, or not there.
+    """
+    record = read_record(out_dir, case_id)
+    if record is None or record.file is None or not record.file_hash:
+        return None
+    file = out_dir / PREDICTIONS / record.file
+    found = file_hash(file)
+    if found in ("", record.file_hash):
+        return None
+    # The hash in the name: a second correction does not replace the first.
+    kept = out_dir / EDITED / f"{case_id}.{found[:8]}.nii.gz"
+    kept.parent.mkdir(exist_ok=True)
+    return file.replace(kept)
 
 
 def _records_beside(out_dir: Path) -> Iterator[tuple[Path, PredictionRecord]]:

@@ -67,6 +67,20 @@ def resolve_task(
     )
 
 
+def check_class_names(config: TaskConfig, folder: DatasetFolder) -> None:
+    """Refuse classes made of structures that the dataset does not name, before anything is read.
+
+    Args:
+        config: What the user says.
+        folder: What the dataset folder says.
+
+    Raises:
+        ConfigError: Naming the structure and the closest one there is.
+    """
+    if config.classes is not None:
+        _classes(config, folder, ())
+
+
 def modality_of(words: str) -> Modality:
     """Guess the modality from a channel's name: "T1w" is "mr", "CT" is "ct".
 

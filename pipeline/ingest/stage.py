@@ -24,7 +24,12 @@ from pipeline.ingest.records import (
     read_stored_case,
     store_case,
 )
-from pipeline.ingest.resolve import resolve_task, unannotated_classes, with_listed_cases
+from pipeline.ingest.resolve import (
+    check_class_names,
+    resolve_task,
+    unannotated_classes,
+    with_listed_cases,
+)
 from pipeline.io.discover import CaseFiles, DatasetFolder
 from pipeline.io.files import hash_bytes
 
@@ -63,6 +68,7 @@ def ingest(
         ConfigError: If the task contradicts the data.
     """
     folder = _open(config, data_dir, task, workspace)
+    check_class_names(task, folder)
     jobs = _jobs(folder, workspace)
     with whole_store(workspace):
         manifest = _store_and_list(jobs, folder, config, task, workspace)
@@ -90,6 +96,7 @@ def ingest_part(
         DataError: If no layout fits or there are no labels.
     """
     folder = _open(config, data_dir, task, workspace)
+    check_class_names(task, folder)
     jobs = part.of(_jobs(folder, workspace))
     with one_part(workspace, part):
         stored, n_new = _store_all(jobs, config)

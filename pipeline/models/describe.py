@@ -114,7 +114,9 @@ def _training_data(info: ModelInfo) -> list[str]:
         lines.append(_row(f"mean brightness in structures, {channel.name}", known[0]))
     for name, known_ml in ranges.volumes_ml.items():
         absent = 100 * ranges.absent_fraction.get(name, 0.0)
-        lines.append(_row(f"{name}, ml (absent in {absent:.0f} % of cases)", known_ml))
+        n_drawn = info.n_annotated_cases.get(name)
+        cases = "cases" if n_drawn is None else f"the {n_drawn} cases that annotate it"
+        lines.append(_row(f"{name}, ml (absent in {absent:.0f} % of {cases})", known_ml))
     orientations = ", ".join(f"{name} ({n})" for name, n in ranges.orientations.items())
     return [*lines, "", f"Voxel axes of the files run to: {orientations}."]
 

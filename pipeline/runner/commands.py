@@ -166,7 +166,7 @@ def run_score(request: Request, pred: Path | None, ref: Path | None) -> int:
     from pipeline.evaluate.stage import evaluate
     from pipeline.evaluate.task import find_task
     from pipeline.io.discover import list_volumes
-    from pipeline.runner.annotation import with_annotation
+    from pipeline.runner.annotation import configured_task, with_annotation
     from pipeline.runner.labels import audit_against, loud_lines
 
     if pred is None or ref is None:
@@ -189,6 +189,7 @@ def run_score(request: Request, pred: Path | None, ref: Path | None) -> int:
         # Files of unknown origin: what is wrong with them belongs beside their scores.
         # The classes are found once, for both: without dataset.json that reads every reference.
         task = given.task or find_task(given.references)
+        task = configured_task(task, request.experiment.task)
         given = with_annotation(replace(given, task=task), task, request.experiment.task)
         files = list_volumes(given.prediction_dir)
         findings = audit_against(
@@ -371,8 +372,10 @@ def _describe(tracker: Tracker, card: ModelCard) -> None:
             "cost/peak_memory_mb": cost_so_far().peak_memory_mb,
         }
     )
-    if card.validation is None or card.validation.mean_foreground_dice is None:
+    if card.validation is None:
         text = f"Trained on all {card.info.plan.n_train_cases} cases; no cases were held out."
+    elif card.validation.mean_foreground_dice is None:
+        text = f"No class could be scored on the {card.validation.n_cases} validation cases."
     else:
         per_class = ", ".join(
             f"{name} {c.dice.mean:.3f} (n={c.dice.n})"

@@ -116,13 +116,13 @@ def _score(request: Request, pred: Path, ref: Path, out_dir: Path) -> None:
     from pipeline.evaluate.inputs import input_from_folders
     from pipeline.evaluate.stage import evaluate
     from pipeline.evaluate.task import find_task
-    from pipeline.runner.annotation import with_annotation
+    from pipeline.runner.annotation import configured_task, with_annotation
 
     if not ref.is_dir():
         raise UsageError("there is no such folder of reference labels", where=str(ref))
     logger.info("scoring the predictions in %s", pred)
     given = input_from_folders(pred.resolve(), ref.resolve(), out_root=out_dir)
-    task = find_task(given.references)
+    task = configured_task(given.task or find_task(given.references), request.experiment.task)
     given = with_annotation(replace(given, task=task), task, request.experiment.task)
     # Only the table is wanted; 'voxline evaluate' draws the pictures.
     config = request.experiment.evaluate.model_copy(update={"n_worst_pictures": 0})

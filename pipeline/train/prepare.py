@@ -219,8 +219,8 @@ def _counted_voxels(
 
 
 def _save(file: Path, array: np.ndarray) -> None:
-    # Prepared cases can be made again, and their sizes are checked before they are used.
-    with atomic_write(file, durable=False) as stream:
+    # On the disk before the facts that call the case complete: a power failure must not leave zeros.
+    with atomic_write(file) as stream:
         np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
 
 

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from importlib.metadata import version
 
 import pytest
 from clusters import Cluster, wait_until
@@ -129,22 +130,31 @@ def test_a_missing_extra_is_named(monkeypatch):
     assert "voxline[dask]" in caught.value.fix
 
 
-class Answers:
-    """Stands for a client whose workers look around on other machines."""
+HERE = version("voxline")
 
-    def __init__(self, answer):
-        self.answer = answer
+
+class Answers:
+    """Stands for a client whose scheduler and workers look around on other machines."""
+
+    def __init__(self, *, sees=None, scheduler=HERE, worker=HERE):
+        self.sees, self.versions = sees, (scheduler, worker)
 
     def run(self, function, *arguments):
-        return {"tcp://10.0.0.1:1": self.answer or function(*arguments)}
+        return {"tcp://10.0.0.1:1": function(*arguments) if self.sees is None else self.sees}
+
+    def get_versions(self, packages):
+        scheduler, worker = ({"packages": dict.fromkeys(packages, v)} for v in self.versions)
+        return {"scheduler": scheduler, "workers": {"tcp://10.0.0.1:1": worker}}
 
 
 def test_workers_must_see_the_same_folder_with_the_same_program(tmp_path):
-    parallel_dask._check_workers(Answers(None), tmp_path)
-    for answer, what in (
-        ((False, "0.1.0"), "does not see"),
-        ((True, "0.0.1"), r"runs Voxline 0\.0"),
+    parallel_dask._check_workers(Answers(), tmp_path)
+    for client, what in (
+        (Answers(sees=False), "does not see"),
+        (Answers(worker="0.0.1"), r"a worker of the cluster runs Voxline 0\.0"),
+        (Answers(worker=None), "a worker of the cluster has no Voxline"),
+        (Answers(scheduler=None), "the scheduler has no Voxline"),
     ):
         with pytest.raises(UsageError, match=what):
-            parallel_dask._check_workers(Answers(answer), tmp_path)
+            parallel_dask._check_workers(client, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -35,7 +35,7 @@ def test_too_little_memory_is_the_case_s_failure():
 def test_a_defect_is_raised_and_names_the_case_also_from_another_process():
     with pytest.raises(KeyError) as caught:
         Guarded(lambda _: {}["absent"])("case_7")
-    there_and_back = pickle.loads(pickle.dumps(caught.value))
+    there_and_back = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
     assert there_and_back.__notes__ == ["while working on case 'case_7'"]
 
 

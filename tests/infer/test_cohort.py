@@ -9,6 +9,7 @@ import pytest
 from clusters import Cluster
 from infer_builders import config_with, opened_threshold, small_data, work_for, write_model
 
+from pipeline.core.errors import CheckpointError
 from pipeline.core.parallel import case_runs
 from pipeline.core.parallel_config import ParallelConfig
 from pipeline.infer import case as case_module
@@ -102,11 +103,27 @@ def test_no_cases_are_no_work(tmp_path):
 def test_the_work_travels_to_other_processes(tmp_path):
     data = small_data(tmp_path / "data", 1)
     file = write_model(tmp_path / "best.pt")
-    work = RemoteWork((file,), config_with(mirror=(1,)), data, tmp_path / "out")
+    config = config_with(mirror=(1,))
+    digest = open_model([file], config).digest
+    work = RemoteWork((file,), digest, config, data, tmp_path / "out")
     arrived = pickle.loads(pickle.dumps(work))  # noqa: S301  # what was pickled here
     record = arrived(cases_of(data)[0])
     assert record.status == "done"
     assert work(cases_of(data)[0]) == record
+
+
+def test_a_process_that_outlives_a_run_meets_the_model_that_was_trained_anew(tmp_path):
+    data, config = small_data(tmp_path / "data", 1), config_with()
+    found = []
+    for seed in (0, 1):
+        file = write_model(tmp_path / "best.pt", seed)
+        digest = open_model([file], config).digest
+        work = RemoteWork((file,), digest, config, data, tmp_path / "out")
+        found.append(work(cases_of(data)[0]))
+        assert found[-1].model_digest == digest
+    assert found[0].file_hash != found[1].file_hash
+    with pytest.raises(CheckpointError, match="another model"):
+        RemoteWork((file,), "another", config, data, tmp_path / "out")(cases_of(data)[0])
 
 
 @pytest.mark.slow

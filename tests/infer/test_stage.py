@@ -149,6 +149,22 @@ def test_finished_cases_are_kept_changed_ones_predicted_again(tmp_path, model_fi
     assert again.cases[0].sources != first.cases[0].sources
 
 
+def test_a_prediction_corrected_by_hand_is_kept(tmp_path, model_file, caplog):
+    data, out = small_data(tmp_path / "data", 2), tmp_path / "out"
+    first = run(model_file, data, out)
+    file = out / "predictions" / "case_001.nii.gz"
+    corrections = [b"corrected by hand", b"corrected again"]
+    for correction in corrections:
+        file.write_bytes(correction)
+        again = run(model_file, data, out)
+        assert [c.file_hash for c in again.cases] == [c.file_hash for c in first.cases]
+        assert "case_001: its prediction was changed" in caplog.text
+    file.write_bytes(b"third")
+    run(write_model(tmp_path / "other.pt", 1), data, out)
+    kept = {f.read_bytes() for f in (out / "predictions_edited").iterdir()}
+    assert kept == {*corrections, b"third"}
+
+
 def test_a_dataset_by_another_name_is_not_predicted_again(tmp_path, model_file, monkeypatch):
     data = small_data(tmp_path / "data", 2)
     first = run(model_file, data, tmp_path / "infer" / "data")

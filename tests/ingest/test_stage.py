@@ -194,6 +194,17 @@ def test_unusable_folders(tmp_path, workspace, data):
     assert not workspace.root.exists()
 
 
+def test_a_misspelt_structure_is_refused_before_a_case_is_read(data, workspace):
+    task = TaskConfig(classes={"organ": "livr"})
+    for run in (
+        lambda: ingest(IngestConfig(), task, data, workspace, NullTracker()),
+        lambda: ingest_part(IngestConfig(), task, data, workspace, Part(1, 2)),
+    ):
+        with pytest.raises(ConfigError, match="livr"):
+            run()
+    assert not workspace.store_dir.exists()
+
+
 def test_a_task_that_contradicts_the_data(data, workspace):
     with pytest.raises(ConfigError, match="1 channels"):
         run(data, workspace, TaskConfig(modality=("ct", "mr")))

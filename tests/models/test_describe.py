@@ -101,6 +101,9 @@ def test_training_data_and_origin_are_named():
     assert "LPS (10), RAS (2)" in text
     assert "torch 2.13.0" in text
     assert "dataset digest 00000000, fold 0" in text
+    partial = full_info().model_copy(update={"n_annotated_cases": {"class_1": 4}})
+    expected = "| class_1, ml (absent in 25 % of the 4 cases that annotate it) | 0.5 | 1.25 | 3 |"
+    assert expected in describe_model(partial)
 
 
 def test_ct_windows_and_regions_are_written_out():
