@@ -219,7 +219,7 @@ def _counted_voxels(
 
 
 def _save(file: Path, array: np.ndarray) -> None:
-    # On the disk before the facts that call the case complete: a power failure must not leave zeros.
+    # On the disk before the facts call the case complete: a power failure must not leave zeros.
     with atomic_write(file) as stream:
         np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
 
