@@ -30,6 +30,7 @@ from pipeline.infer.records import (
     file_hash,
     grid_hash,
     keep_edited,
+    keep_of_other_image,
     write_record,
 )
 from pipeline.io.channels import Image, load_image
@@ -208,6 +209,13 @@ class CaseWork:
         sources = case_stamps(case, self.root)
         image = load_image(case.images, root=self.root)
         key = (array_hash(image.volume.array), grid_hash(image.facts))
+        other = keep_of_other_image(self.out_dir, case.case_id, key)
+        if other is not None:
+            logger.warning(
+                "%s: another image had this name before; its prediction is kept in %s",
+                case.case_id,
+                other,
+            )
         known = self.earlier.of_image(case, key, sources)
         if known is not None:
             return known

@@ -28,6 +28,7 @@ from pipeline.io.pairing import stamp_file
 
 PREDICTIONS, PROBABILITIES, RECORDS = "predictions", "probabilities", "records"
 EDITED = "predictions_edited"
+OF_OTHER_IMAGES = "predictions_of_other_images"
 PREDICTIONS_FILE = "predictions.json"
 # Raise this when the same model and settings give other labels than before.
 PREDICTION_VERSION = 1
@@ -249,6 +250,30 @@ def keep_edited(out_dir: Path, case_id: str) -> Path | None:
         return None
     # The hash in the name: a second correction does not replace the first.
     kept = out_dir / EDITED / f"{case_id}.{found[:8]}.nii.gz"
+    kept.parent.mkdir(exist_ok=True)
+    return file.replace(kept)
+
+
+def keep_of_other_image(out_dir: Path, case_id: str, key: ImageKey) -> Path | None:
+    """Move the prediction of another image of the same name out of the way of a new one.
+
+    Two folders of the same name share their predictions here, and a file may be replaced.
+
+    Args:
+        out_dir: Folder of the dataset's predictions.
+        case_id: Case that is predicted now.
+        key: Content and place of its image.
+
+    Returns:
+        Where the file is now; None if there is none, or it is of the same image.
+    """
+    record = read_record(out_dir, case_id)
+    if record is None or record.file is None or not record.content_hash:
+        return None
+    file = out_dir / PREDICTIONS / record.file
+    if (record.content_hash, record.grid_hash) == key or not file.is_file():
+        return None
+    kept = out_dir / OF_OTHER_IMAGES / f"{case_id}.{record.content_hash[:8]}.nii.gz"
     kept.parent.mkdir(exist_ok=True)
     return file.replace(kept)
 

@@ -165,6 +165,16 @@ def test_a_prediction_corrected_by_hand_is_kept(tmp_path, model_file, caplog):
     assert kept == {*corrections, b"third"}
 
 
+def test_another_image_of_the_same_name_replaces_no_prediction(tmp_path, model_file):
+    out = tmp_path / "out"
+    run(model_file, small_data(tmp_path / "a" / "new", 2), out)
+    before = {f.name: f.read_bytes() for f in (out / "predictions").iterdir()}
+    run(model_file, small_data(tmp_path / "b" / "new", 1, seed=7), out)
+    kept = [f.read_bytes() for f in (out / "predictions_of_other_images").iterdir()]
+    assert kept == [before["case_000.nii.gz"]]
+    assert (out / "predictions" / "case_001.nii.gz").read_bytes() == before["case_001.nii.gz"]
+
+
 def test_a_dataset_by_another_name_is_not_predicted_again(tmp_path, model_file, monkeypatch):
     data = small_data(tmp_path / "data", 2)
     first = run(model_file, data, tmp_path / "infer" / "data")
