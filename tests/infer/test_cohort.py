@@ -54,6 +54,7 @@ def cases_of(data: Path):
 
 
 def test_the_next_case_is_read_and_the_last_written_meanwhile(tmp_path):
+    n_threads = threading.active_count()
     data = small_data(tmp_path / "data", 4)
     work = Watching(work_for(opened_threshold(), data, tmp_path / "out"), 0.05)
     records = list(run_in_turns(work, cases_of(data)))
@@ -66,7 +67,7 @@ def test_the_next_case_is_read_and_the_last_written_meanwhile(tmp_path):
         assert work.at("save", n, "start") > work.at("save", n - 1, "end")
     main = {event[3] for event in work.events if event[0] == "segment"}
     assert main == {threading.main_thread().name}
-    assert threading.active_count() == 1
+    assert threading.active_count() <= n_threads
 
 
 def test_a_case_that_fills_the_memory_is_alone(tmp_path, monkeypatch):
@@ -84,6 +85,7 @@ def test_a_case_that_fills_the_memory_is_alone(tmp_path, monkeypatch):
 
 
 def test_an_interruption_waits_for_what_is_being_written(tmp_path):
+    n_threads = threading.active_count()
     data = small_data(tmp_path / "data", 3)
     work = Watching(work_for(opened_threshold(), data, tmp_path / "out"), 0.05)
     turns = run_in_turns(work, cases_of(data))
@@ -92,7 +94,7 @@ def test_an_interruption_waits_for_what_is_being_written(tmp_path):
         turns.throw(KeyboardInterrupt())
     assert work.events[-1][2] == "end"
     assert (tmp_path / "out" / "predictions" / "case_001.nii.gz").is_file()
-    assert threading.active_count() == 1
+    assert threading.active_count() <= n_threads
 
 
 def test_no_cases_are_no_work(tmp_path):

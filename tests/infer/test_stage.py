@@ -251,6 +251,7 @@ def test_worker_processes_give_the_same_predictions(tmp_path, model_file, n_jobs
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_keeps_what_is_finished(tmp_path, model_file, monkeypatch, number):
+    n_threads = threading.active_count()
     data = small_data(tmp_path / "data", 5)
     segment = case_module.segment_prepared
     calls = []
@@ -271,7 +272,7 @@ def test_an_interruption_keeps_what_is_finished(tmp_path, model_file, monkeypatc
     monkeypatch.setattr(case_module, "segment_prepared", segment)
     assert len(run(model_file, data, tmp_path / "out").cases) == 5
     assert stamps(tmp_path / "out").items() >= before.items()
-    assert threading.active_count() == 1
+    assert threading.active_count() <= n_threads
 
 
 @pytest.mark.slow
