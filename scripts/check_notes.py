@@ -173,7 +173,8 @@ NOTES: dict[str, Note] = {
     "E05": Note(
         "error if nowhere or required; warning if often; info in a case",
         "a declared class that is missing; more than five that often are, as one finding. "
-        "Cases in `task.unannotated` do not count; there a warning says if the class was drawn after all",
+        "Cases in `task.unannotated` do not count; "
+        "there a warning says if the class was drawn after all",
         "rare structures: set the limit",
         ("max_absent_fraction", "required_classes"),
     ),
