@@ -2,6 +2,7 @@
 
 import stat
 import zlib
+from collections.abc import Callable
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
 
@@ -152,14 +153,9 @@ def gunzip(raw: bytes | memoryview, n_expected: int, file: Path) -> bytes | byte
     recorded = int.from_bytes(raw[-4:], "little")
     is_plausible = 0 < n_expected <= MAX_GZIP_RATIO * len(raw) and recorded == n_expected % 2**32
     if is_plausible:
-        check_memory(n_expected, file)
-        try:
-            content: bytearray = deflate.gzip_decompress(raw, n_expected)
-        except deflate.DeflateError:
-            pass  # decoded again below, to say what is wrong
-        else:
-            if len(content) == n_expected:
-                return content
+        content = _decode_at_once(deflate.gzip_decompress, raw, n_expected, file)
+        if content is not None:
+            return content
     return _decode_in_pieces(BytesIO(raw), n_expected + MAX_TRAILING_BYTES, file, _GZIP_BITS)
 
 
@@ -200,15 +196,25 @@ def inflate(raw: bytes | memoryview, n_expected: int, file: Path) -> bytes | byt
     if raw[:2] == GZIP_MAGIC:
         return gunzip(raw, n_expected, file)
     if 0 < n_expected <= MAX_GZIP_RATIO * len(raw):
-        check_memory(n_expected, file)
-        try:
-            content: bytearray = deflate.zlib_decompress(raw, n_expected)
-        except deflate.DeflateError:
-            pass  # decoded again below, to say what is wrong
-        else:
-            if len(content) == n_expected:
-                return content
+        content = _decode_at_once(deflate.zlib_decompress, raw, n_expected, file)
+        if content is not None:
+            return content
     return _decode_in_pieces(BytesIO(raw), n_expected + MAX_TRAILING_BYTES, file, _ZLIB_BITS)
+
+
+def _decode_at_once(
+    decode: Callable[[bytes | memoryview, int], bytearray],
+    raw: bytes | memoryview,
+    n_expected: int,
+    file: Path,
+) -> bytearray | None:
+    """The content if it is as long as expected; None if pieces must tell what is wrong."""
+    check_memory(n_expected, file)
+    try:
+        content = decode(raw, n_expected)
+    except deflate.DeflateError:
+        return None
+    return content if len(content) == n_expected else None
 
 
 def beside(file: Path, name: str) -> Path:

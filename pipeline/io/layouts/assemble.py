@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.artifacts import Problem
 from pipeline.core.text import some_of
 from pipeline.io.description import read_description
-from pipeline.io.layouts.reading import Choice, NoFit, Reading, described
+from pipeline.io.layouts.reading import Choice, NoFit, Reading, described, without_label
 from pipeline.io.layouts.roles import asked_role, chosen_roles, find_role, short_names
 from pipeline.io.layouts.tree import LABEL_WORDS, words_of
 from pipeline.io.pairing import CaseFiles, relative_name
@@ -70,7 +70,7 @@ def assemble(
     pairs = zip(found, cases, strict=True)
     problems = [_incomplete(parts, channels, root) for parts, case in pairs if case is None]
     if any(case.label for case in complete):
-        problems += [_without_label(case, root) for case in complete if case.label is None]
+        problems += [without_label(case, root) for case in complete if case.label is None]
     channel_names = short_names(channels) if len(channels) > 1 else ()
     reading = Reading(
         layout=layout,
@@ -158,15 +158,6 @@ def _incomplete(parts: CaseParts, channels: Sequence[str], root: Path) -> Proble
         file=relative_name(parts.place, root),
         message=f"case {parts.case_id} has {what}",
         fix="add the missing files, or take the case out; ingest.channels chooses among images",
-    )
-
-
-def _without_label(case: CaseFiles, root: Path) -> Problem:
-    return Problem(
-        check_id="F01",
-        file=relative_name(case.images[0], root),
-        message=f"there is no label for case {case.case_id}",
-        fix="add the label file, or take the case out",
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.artifacts import Problem
 from pipeline.core.errors import FileFormatError, UsageError
 from pipeline.io.description import read_description
-from pipeline.io.layouts.reading import Choice, NoFit, Reading, described
+from pipeline.io.layouts.reading import Choice, NoFit, Reading, described, without_label
 from pipeline.io.layouts.tree import (
     folders_in,
     holds_dicom,
@@ -69,7 +69,7 @@ def read_dicom(root: Path, choice: Choice) -> Reading | NoFit:
     names = _case_ids(folders, root)
     cases = tuple(CaseFiles(names[path], (path,), labels.get(path)) for path in folders)
     if labels:
-        problems += [_without_label(case, root) for case in cases if case.label is None]
+        problems += [without_label(case, root) for case in cases if case.label is None]
     n_left_out = len(found.folders) - len(folders)
     reading = Reading(
         layout="dicom",
@@ -225,13 +225,4 @@ def _several(files: Sequence[Path], root: Path) -> Problem:
         file=relative_name(files[0], root),
         message=f"several labels for one series: {names}",
         fix="keep one of them, or pair it with its series in a CSV list",
-    )
-
-
-def _without_label(case: CaseFiles, root: Path) -> Problem:
-    return Problem(
-        check_id="F01",
-        file=relative_name(case.images[0], root),
-        message=f"there is no label for case {case.case_id}",
-        fix="add the label file, or take the case out",
     )

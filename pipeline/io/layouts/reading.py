@@ -8,7 +8,7 @@ from pipeline.artifacts import Problem
 from pipeline.core.errors import ConfigError
 from pipeline.core.task import Region, Task, TaskConfig
 from pipeline.io.description import Description
-from pipeline.io.pairing import CaseFiles
+from pipeline.io.pairing import CaseFiles, relative_name
 
 
 @dataclass(frozen=True)
@@ -130,4 +130,14 @@ def choice_for(task: Task, names: TaskConfig | None = None) -> Choice:
         known_values=known,
         # Where structures were left out in training, or are now, the others are background.
         drops_others=classes is not None or any(task.background_values),
+    )
+
+
+def without_label(case: CaseFiles, root: Path) -> Problem:
+    """The problem of a case whose label is missing although others have one."""
+    return Problem(
+        check_id="F01",
+        file=relative_name(case.images[0], root),
+        message=f"there is no label for case {case.case_id}",
+        fix="add the label file, or take the case out",
     )
