@@ -213,12 +213,28 @@ class Preprocessing(StrictModel):
 class NetworkPlan(StrictModel):
     """What is needed to build the network again."""
 
-    kind: Literal["dynunet", "unet"]
+    kind: Literal["dynunet", "unet", "segresnet", "mednext", "swinunetr", "monai"]
     n_input_channels: int
     n_output_channels: int
     features: tuple[int, ...] = Field(description="channels per resolution level")
     kernels: tuple[Shape3, ...] = Field(description="convolution kernel per level")
     strides: tuple[Shape3, ...] = Field(description="stride into each level, first is 1")
+    residual: bool = Field(default=False, description="dynunet: residual blocks")
+    n_deep_outputs: int = Field(
+        default=0, ge=0, description="coarser outputs trained beside the full one"
+    )
+    name: str | None = Field(default=None, description="monai: class in monai.networks.nets")
+    args: dict[str, JsonValue] = Field(
+        default_factory=dict, description="further arguments of the class"
+    )
+
+
+class GrowthStage(StrictModel):
+    """Patches of one part of a training, when they grow."""
+
+    until: float = Field(gt=0, le=1, description="progress at which the next stage begins")
+    patch_size: Shape3 = Field(description="voxels the network sees")
+    zoom: float = Field(default=1.0, gt=0, le=1, description="of the volume; below 1 is coarser")
 
 
 class Plan(Artifact):
@@ -236,6 +252,10 @@ class Plan(Artifact):
     n_train_cases: int
     median_shape: Shape3 = Field(description="at target spacing, voxels")
     device: Literal["cpu", "cuda"]
+    growth: tuple[GrowthStage, ...] = Field(
+        default=(), description="patches on the way to patch_size; empty: none"
+    )
+    peak_memory_mb: float | None = Field(default=None, description="of a step, measured, MiB")
     reasons: tuple[str, ...] = Field(description="one line per choice, for the reader")
 
 

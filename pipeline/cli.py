@@ -2,12 +2,33 @@
 
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from pipeline.cli_options import (
+    Backend,
+    Config,
+    Data,
+    Device,
+    Ensemble,
+    Layout,
+    Models,
+    Overrides,
+    Part,
+    Pseudonymize,
+    Scheduler,
+    Verbose,
+    Work,
+    cluster_settings,
+    configure,
+    request_from,
+    run_command,
+    settings,
+    switches,
+)
+from pipeline.cli_train import train
 from pipeline.core.errors import (
     EXIT_DATA_ERRORS,
     EXIT_DONE,
@@ -15,9 +36,6 @@ from pipeline.core.errors import (
     EXIT_USAGE,
     VoxlineError,
 )
-
-if TYPE_CHECKING:
-    from pipeline.runner.request import Request
 
 app = typer.Typer(
     name="voxline",
@@ -32,39 +50,6 @@ app = typer.Typer(
 _CLICK_ERRORS: tuple[type[typer.BadParameter], ...] = tuple(
     c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
 )
-
-Data = Annotated[
-    Path | None, typer.Option(help="Dataset folder, or a CSV or JSON list of images and labels.")
-]
-Work = Annotated[
-    Path | None, typer.Option(help="Work folder for all results; default runs/<dataset name>.")
-]
-Config = Annotated[Path | None, typer.Option(help="Experiment YAML, see configs/.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", help="Change one value, such as train.epochs=20.")
-]
-Backend = Annotated[
-    str | None, typer.Option(help="Where cases are worked on: local, or dask for a cluster.")
-]
-Scheduler = Annotated[
-    str | None, typer.Option(help="Address of the dask scheduler, such as tcp://10.0.0.1:8786.")
-]
-Part = Annotated[
-    str | None, typer.Option(help="Do one share of the cases (2/8); a run without it gathers them.")
-]
-Layout = Annotated[
-    str | None, typer.Option(help="How the dataset folder is laid out, where that is not clear.")
-]
-Models = Annotated[
-    list[Path] | None,
-    typer.Option("--model", help="Model file; several are averaged. Default: WORK's best."),
-]
-Ensemble = Annotated[bool, typer.Option("--ensemble", help="Average the models of all folds.")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
-Pseudonymize = Annotated[
-    bool, typer.Option("--pseudonymize", help="Replace case ids; the names stay in one file.")
-]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Say more.")]
 
 
 @app.command()
@@ -85,11 +70,11 @@ def ingest(  # noqa: PLR0913, PLR0917  # one option per argument
     verbose: Verbose = False,
 ) -> None:
     """Read a dataset folder into the case store."""
-    extra = _settings(
-        ("ingest.layout", layout), ("parallel.part", part), *_cluster(backend, scheduler)
+    extra = settings(
+        ("ingest.layout", layout), ("parallel.part", part), *cluster_settings(backend, scheduler)
     )
-    extra += _switches(("ingest.pseudonymize", pseudonymize))
-    request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
+    extra += switches(("ingest.pseudonymize", pseudonymize))
+    request = request_from(data, work, config, [*(overrides or []), *extra], verbose=verbose)
     from pipeline.runner.ingests import run_ingest
 
     raise typer.Exit(run_ingest(request, verify=verify))
@@ -121,11 +106,11 @@ def audit(  # noqa: PLR0913, PLR0917  # one option per argument
     verbose: Verbose = False,
 ) -> None:
     """Check the labels; exit status 0 clean, 1 warnings, 2 errors."""
-    extra = _settings(("ingest.layout", layout), *_cluster(backend, scheduler))
-    extra += _switches(("ingest.pseudonymize", pseudonymize))
-    request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
+    extra = settings(("ingest.layout", layout), *cluster_settings(backend, scheduler))
+    extra += switches(("ingest.pseudonymize", pseudonymize))
+    request = request_from(data, work, config, [*(overrides or []), *extra], verbose=verbose)
     if fix is None and labels is None:
-        _exit(lambda commands: commands.run_audit(request))
+        run_command(lambda commands: commands.run_audit(request))
     from pipeline.runner import audits
 
     if labels is not None:
@@ -134,27 +119,7 @@ def audit(  # noqa: PLR0913, PLR0917  # one option per argument
         raise typer.Exit(audits.run_fix(request, fix, fix_unsafe or []))
 
 
-@app.command()
-def train(  # noqa: PLR0913, PLR0917  # one option per argument
-    data: Data = None,
-    work: Work = None,
-    config: Config = None,
-    overrides: Overrides = None,
-    layout: Layout = None,
-    fold: Annotated[str | None, typer.Option(help="Validation fold 0..4, or all.")] = None,
-    device: Device = None,
-    *,
-    preflight_only: Annotated[
-        bool, typer.Option("--preflight-only", help="Check what reaches the loss, train nothing.")
-    ] = False,
-    pseudonymize: Pseudonymize = False,
-    verbose: Verbose = False,
-) -> None:
-    """Train a model; with --data, ingest and audit run first where needed."""
-    extra = _settings(("ingest.layout", layout), ("train.fold", fold), ("train.device", device))
-    extra += _switches(("ingest.pseudonymize", pseudonymize))
-    request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
-    _exit(lambda commands: commands.run_train(request, preflight_only=preflight_only))
+app.command()(train)
 
 
 @app.command()
@@ -178,12 +143,12 @@ def infer(  # noqa: PLR0913, PLR0917  # one option per argument
     verbose: Verbose = False,
 ) -> None:
     """Predict label maps for a folder of images."""
-    extra = _settings(("ingest.layout", layout), ("infer.device", device), ("parallel.part", part))
-    extra += _settings(*_cluster(backend, scheduler))
-    extra += _switches(("infer.ensemble", ensemble), ("ingest.pseudonymize", pseudonymize))
-    extra += _switches(("infer.save_probabilities", save_probabilities))
-    request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
-    _exit(lambda commands: commands.run_infer(request, model or []))
+    extra = settings(("ingest.layout", layout), ("infer.device", device), ("parallel.part", part))
+    extra += settings(*cluster_settings(backend, scheduler))
+    extra += switches(("infer.ensemble", ensemble), ("ingest.pseudonymize", pseudonymize))
+    extra += switches(("infer.save_probabilities", save_probabilities))
+    request = request_from(data, work, config, [*(overrides or []), *extra], verbose=verbose)
+    run_command(lambda commands: commands.run_infer(request, model or []))
 
 
 @app.command()
@@ -205,13 +170,13 @@ def evaluate(  # noqa: PLR0913, PLR0917  # one option per argument
     verbose: Verbose = False,
 ) -> None:
     """Predict and score a labelled folder, or score given predictions (--pred, --ref)."""
-    extra = _settings(("ingest.layout", layout), ("infer.device", device))
-    extra += _settings(*_cluster(backend, scheduler))
-    extra += _switches(("infer.ensemble", ensemble), ("ingest.pseudonymize", pseudonymize))
-    request = _request(data, work, config, [*(overrides or []), *extra], verbose=verbose)
+    extra = settings(("ingest.layout", layout), ("infer.device", device))
+    extra += settings(*cluster_settings(backend, scheduler))
+    extra += switches(("infer.ensemble", ensemble), ("ingest.pseudonymize", pseudonymize))
+    request = request_from(data, work, config, [*(overrides or []), *extra], verbose=verbose)
     if pred is not None or ref is not None:
-        _exit(lambda commands: commands.run_score(request, pred, ref))
-    _exit(lambda commands: commands.run_evaluate(request, model or []))
+        run_command(lambda commands: commands.run_score(request, pred, ref))
+    run_command(lambda commands: commands.run_evaluate(request, model or []))
 
 
 @app.command()
@@ -239,8 +204,8 @@ def compare(  # noqa: PLR0913, PLR0917  # one option per argument
     verbose: Verbose = False,
 ) -> None:
     """Compare runs on the same cases: differences, intervals, tests, and a sentence."""
-    extra = _settings(("evaluate.policy", policy))
-    request = _request(None, work, config, [*(overrides or []), *extra], verbose=verbose)
+    extra = settings(("evaluate.policy", policy))
+    request = request_from(None, work, config, [*(overrides or []), *extra], verbose=verbose)
     from pipeline.runner.compare import CompareOptions, run_compare
 
     options = CompareOptions(metric, ref, patients, is_common_enough=common)
@@ -257,8 +222,8 @@ def ui(
     open_browser: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
 ) -> None:
     """Compare runs in the MLflow UI, on this machine only."""
-    request = _request(None, work, config, overrides, verbose=False)
-    _exit(lambda commands: commands.run_ui(request, port, open_browser=open_browser))
+    request = request_from(None, work, config, overrides, verbose=False)
+    run_command(lambda commands: commands.run_ui(request, port, open_browser=open_browser))
 
 
 @app.command()
@@ -270,7 +235,7 @@ def runs(
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV for other programs.")] = False,
 ) -> None:
     """List the recorded runs: data, loss, budget, Dice, time, memory."""
-    request = _request(None, work, config, overrides, verbose=False)
+    request = request_from(None, work, config, overrides, verbose=False)
     from pipeline.runner.runs import run_runs
 
     raise typer.Exit(run_runs(request, as_csv=as_csv))
@@ -288,7 +253,7 @@ def register(
     ] = None,
 ) -> None:
     """Register a trained model in MLflow; nothing else ever does."""
-    request = _request(None, work, config, overrides, verbose=False)
+    request = request_from(None, work, config, overrides, verbose=False)
     from pipeline.runner.runs import run_register
 
     raise typer.Exit(run_register(request, model, name, alias))
@@ -306,7 +271,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
 ) -> None:
     """Write a model for other tools; prints the folder."""
-    request = _request(None, work, None, None, verbose=False)
+    request = request_from(None, work, None, None, verbose=False)
     from pipeline.runner.export import run_export
 
     raise typer.Exit(run_export(request, model, to, out, force=force))
@@ -319,7 +284,7 @@ def data(
     url: Annotated[str | None, typer.Option(help="Another place that has the archive.")] = None,
 ) -> None:
     """Fetch one of the ten data sets of the Medical Segmentation Decathlon; prints its folder."""
-    _configure(verbose=False)
+    configure(verbose=False)
     from pipeline.runner.data import run_data
 
     raise typer.Exit(run_data(name, to, url))
@@ -328,46 +293,7 @@ def data(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of experiment files."""
-    _exit(lambda commands: commands.print_schema())
-
-
-def _settings(*pairs: tuple[str, str | None]) -> list[str]:
-    # Quoted, so that YAML keeps "0" and "all" as the text the models expect.
-    return [f'{key}="{value}"' for key, value in pairs if value is not None]
-
-
-def _cluster(backend: str | None, scheduler: str | None) -> list[tuple[str, str | None]]:
-    return [("parallel.backend", backend), ("parallel.scheduler", scheduler)]
-
-
-def _switches(*pairs: tuple[str, bool]) -> list[str]:
-    return [f"{key}=true" for key, is_chosen in pairs if is_chosen]
-
-
-def _configure(*, verbose: bool) -> None:
-    from pipeline.core.log import configure_logging
-
-    configure_logging(verbose=verbose)
-
-
-def _request(
-    data: Path | None,
-    work: Path | None,
-    config: Path | None,
-    overrides: list[str] | None,
-    *,
-    verbose: bool,
-) -> "Request":
-    _configure(verbose=verbose)
-    from pipeline.runner.request import make_request
-
-    return make_request(data, work, config, overrides or [])
-
-
-def _exit(command: "Callable[..., int]") -> None:
-    from pipeline.runner import commands
-
-    raise typer.Exit(command(commands))
+    run_command(lambda commands: commands.print_schema())
 
 
 def main() -> None:

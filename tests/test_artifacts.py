@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, JsonValue
@@ -65,6 +65,8 @@ def values_in(field: FieldInfo) -> st.SearchStrategy[Any]:
         )
     if len(bounds) == 1 and getattr(bounds[0], "pattern", None):
         return st.from_regex(bounds[0].pattern, fullmatch=True)
+    if len(bounds) == 1 and isinstance(bounds[0], Le) and field.annotation is float:
+        return st.floats(1e-9, bounds[0].le)
     assert not bounds, f"teach this test about {bounds}"
     return values_of(field.annotation)
 

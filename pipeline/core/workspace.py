@@ -12,6 +12,8 @@ from pydantic import BaseModel
 
 # In a fold's folder: which MLflow parent run its curves belong to.
 TRACKING_PARENT = "tracking_parent.txt"
+# In the name of the folder of a fold that was trained again with another seed.
+SEED_MARK = "_seed_"
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,18 @@ class Workspace:
 
     Args:
         root: The work folder, absolute.
+        train_root: Where trainings go instead of train/, as for one combination of a sweep.
+        seed: Set for a training that repeats a fold with another seed; it has its own folder.
     """
 
     root: Path
+    train_root: Path | None = None
+    seed: int | None = None
 
     def stage_dir(self, stage: str) -> Path:
         """Output folder of a stage."""
+        if stage == "train" and self.train_root is not None:
+            return self.train_root
         return self.root / stage
 
     @property
@@ -55,11 +63,12 @@ class Workspace:
 
     def fold_dir(self, fold: str) -> Path:
         """Training output of one fold, "0" to "4" or "all"."""
-        return self.root / "train" / f"fold_{fold}"
+        suffix = "" if self.seed is None else f"{SEED_MARK}{self.seed}"
+        return self.stage_dir("train") / f"fold_{fold}{suffix}"
 
     @property
     def prepared_dir(self) -> Path:
-        """Preprocessed volumes, by content and preprocessing; safe to delete."""
+        """Preprocessed volumes, by content and preprocessing, for all trainings; safe to delete."""
         return self.root / "train" / "prepared"
 
     def infer_dir(self, dataset_name: str) -> Path:

@@ -142,11 +142,12 @@ def _preparation(info: ModelInfo) -> list[str]:
     ):
         lines.append(f"1. {channel.name}: {_normalization(normalization)}.")
     network = plan.network
+    name = network.name or network.kind
+    features = f" with {'-'.join(map(str, network.features))} features" if network.features else ""
     return [
         *lines,
         f"1. Resampled to {_by(plan.preprocessing.spacing_mm)} mm.",
-        f"1. MONAI {network.kind} with {'-'.join(map(str, network.features))} features in windows "
-        f"of {_by(plan.patch_size)} voxels.",
+        f"1. MONAI {name}{features} in windows of {_by(plan.patch_size)} voxels.",
     ]
 
 

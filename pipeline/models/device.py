@@ -37,3 +37,23 @@ def use_all_cores() -> None:
     """Let torch compute on every core of this process, unless OMP_NUM_THREADS says otherwise."""
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(available_cores())
+
+
+def make_deterministic(device: torch.device, *, is_asked: bool) -> None:
+    """Let the same step give the same bits: always on a CPU, on a GPU when asked for.
+
+    On a GPU it costs speed, and torch refuses the few operations it has no such form of.
+
+    Args:
+        device: Where to train.
+        is_asked: Also on a GPU.
+    """
+    is_wanted = is_asked or device.type == "cpu"
+    torch.use_deterministic_algorithms(is_wanted)
+    if is_wanted and device.type == "cuda":
+        # Read when the first matrix is multiplied; without it torch refuses to multiply at all.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        # Trying algorithms and taking the fastest may take another one the next time.
+        torch.backends.cudnn.benchmark = False
+    # Determinism does not need it, and it would write every new tensor twice.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -7,21 +7,37 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-LossKind = Literal["dice_ce", "dice", "ce", "dice_focal", "tversky", "tversky_ce", "focal_tversky"]
+LossKind = Literal[
+    "dice_ce",
+    "dice",
+    "ce",
+    "dice_focal",
+    "generalized_dice",
+    "generalized_dice_ce",
+    "tversky",
+    "tversky_ce",
+    "focal_tversky",
+    "focal_tversky_ce",
+]
 
 # What each kind is made of: an overlap term and a term per voxel.
 OVERLAP: dict[str, str] = {
     "dice_ce": "dice",
     "dice": "dice",
     "dice_focal": "dice",
+    "generalized_dice": "generalized_dice",
+    "generalized_dice_ce": "generalized_dice",
     "tversky": "tversky",
     "tversky_ce": "tversky",
     "focal_tversky": "focal_tversky",
+    "focal_tversky_ce": "focal_tversky",
 }
 VOXELWISE: dict[str, str] = {
     "dice_ce": "ce",
     "ce": "ce",
+    "generalized_dice_ce": "ce",
     "tversky_ce": "ce",
+    "focal_tversky_ce": "ce",
     "dice_focal": "focal",
 }
 # In denominators only: in a numerator it would count as agreement where nothing agrees.
@@ -39,14 +55,14 @@ class LossSettings:
 
     Args:
         kind: Name of the combination.
-        overlap_weight: Factor of the Dice or Tversky term.
+        overlap_weight: Factor of the Dice, generalized Dice or Tversky term.
         voxel_weight: Factor of the cross-entropy or focal term.
         include_background: Whether the overlap is also taken of the background.
         batch_dice: Overlap over the whole batch at once instead of per patch.
         focal_gamma: How strongly voxels that are already right are ignored; 0 is cross-entropy.
         tversky_alpha: Cost of a false positive; 0.5 beside a beta of 0.5 is Dice.
         tversky_beta: Cost of a false negative.
-        tversky_gamma: Root taken of the Tversky loss by "focal_tversky".
+        tversky_gamma: Root taken of the Tversky loss by "focal_tversky" and "focal_tversky_ce".
         class_weights: Factor of each class in the term per voxel, background first; None for 1.
         ignore_index: Label of voxels that enter no term; None if every voxel counts.
     """
@@ -119,6 +135,8 @@ def overlap_losses(sums: Sums, settings: LossSettings, *, first: int = 0) -> tup
     kind = OVERLAP.get(settings.kind, "dice")
     if kind == "dice":
         return dice, dice
+    if kind == "generalized_dice":
+        return _generalized_dice_loss(sums, first), dice
     loss = _tversky_loss(sums, settings.tversky_alpha, settings.tversky_beta)
     if kind == "focal_tversky":
         loss = loss * loss.clamp(min=_MIN_DISTANCE) ** (1 / settings.tversky_gamma - 1)
@@ -161,6 +179,34 @@ def _over_batch(sums: Sums) -> Sums:
 
 def _dice_loss(sums: Sums) -> Float[Tensor, "row output"]:
     return 1 - 2 * sums.overlap / (sums.predicted + sums.reference + _SMOOTH)
+
+
+def _generalized_dice_loss(sums: Sums, first: int) -> Tensor:
+    """One Dice of all outputs together, each weighted by one over the square of its volume.
+
+    An output that is absent from the label of a row weighs as much as the smallest one that is
+    there, as in MONAI: finding it nevertheless costs most. A row whose label has none of the
+    outputs has no weights at all; it costs nothing and moves nothing.
+
+    Source:
+        Sudre et al. 2017 (DLMIA), with weights relative to the largest of the row. They cancel
+        out, and the constant in the denominator stays the count of voxels that it is in Dice;
+        beside plain weights, which fall with the square of the volume, it would outweigh the sums
+        of a large patch.
+    """
+    reference = sums.reference[:, first:]
+    is_known = torch.ones_like(reference, dtype=torch.bool)
+    if sums.is_annotated is not None:
+        is_known = sums.is_annotated[:, first:]
+    is_present = is_known & (reference > 0)
+    smallest = reference.masked_fill(~is_present, torch.inf).amin(1, keepdim=True)
+    weights = torch.where(
+        is_present, (smallest / reference.clamp(min=1)) ** 2, is_known.to(reference)
+    )
+    overlap = (weights * sums.overlap[:, first:]).sum(1)
+    both = (weights * (sums.predicted[:, first:] + reference)).sum(1)
+    loss = (1 - 2 * overlap / (both + _SMOOTH)) * is_present.any(1)
+    return loss.sum() / is_known.any(1).sum().clamp(min=1)
 
 
 def _tversky_loss(sums: Sums, alpha: float, beta: float) -> Float[Tensor, "row output"]:

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from typing_extensions import override
 
+from pipeline.models.across import Gather, mean_across, rows_across, total_across
 from pipeline.models.loss_terms import (
     OVERLAP,
     VOXELWISE,
@@ -35,13 +36,15 @@ class SegmentationLoss(nn.Module):
         settings: What it is made of.
 
     Source:
-        Dice as in nnU-Net (Isensee et al. 2021), focal loss Lin et al. 2017, Tversky loss Salehi
-        et al. 2017, focal Tversky Abraham & Khan 2019; agree with MONAI 1.6.1 to 1e-6. Marginal
-        loss Shi et al. 2021 (Medical Image Analysis 70, 101979), which MONAI does not have;
-        agrees with plain numpy (tests/models/test_losses.py).
+        Dice as in nnU-Net (Isensee et al. 2021), generalized Dice Sudre et al. 2017, focal loss
+        Lin et al. 2017, Tversky loss Salehi et al. 2017, focal Tversky Abraham & Khan 2019; agree
+        with MONAI 1.6.1 to 1e-6. Marginal loss Shi et al. 2021 (Medical Image Analysis 70,
+        101979), which MONAI does not have; agrees with plain numpy (tests/models/test_losses.py).
     """
 
     _class_weights: Tensor | None
+    # Set where several processes hold parts of a batch: the loss is then that of all of it.
+    gather: Gather | None = None
 
     def __init__(self, settings: LossSettings) -> None:
         super().__init__()
@@ -89,14 +92,14 @@ class SegmentationLoss(nn.Module):
             if is_annotated is not None and background is not None:
                 sums = _partial(sums, background.exp(), is_annotated, is_counted)
             overlap, dice = overlap_losses(
-                sums, settings, first=int(not settings.include_background)
+                rows_across(sums, self.gather), settings, first=int(not settings.include_background)
             )
         total = torch.zeros((), device=logits.device)
         if has_overlap:
             total = total + settings.overlap_weight * overlap
         if settings.kind in VOXELWISE and settings.voxel_weight > 0:
             total = total + settings.voxel_weight * self._voxel_loss(of_label, label, is_counted)
-        return LossParts(total, dice.detach(), _mean(-of_label.detach(), is_counted))
+        return LossParts(total, dice.detach(), _mean(-of_label.detach(), is_counted, self.gather))
 
     def _voxel_loss(
         self,
@@ -107,13 +110,15 @@ class SegmentationLoss(nn.Module):
         """Weighted mean over voxels, so that weights do not change the scale of the loss."""
         loss = voxel_losses(of_label, self._settings)
         if self._class_weights is None:
-            return _mean(loss, is_counted)
+            return _mean(loss, is_counted, self.gather)
         weights = self._class_weights[label]
         if is_counted is None:
-            return (weights * loss).sum() / weights.sum()
+            total, weight = total_across((weights * loss).sum(), weights.sum(), self.gather)
+            return total / weight
         weights = weights * is_counted
         # Weights may be small: only a patch without any voxel that counts has a sum of 0.
-        return (weights * loss).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
+        total, weight = total_across((weights * loss).sum(), weights.sum(), self.gather)
+        return total / weight.clamp(min=torch.finfo(weights.dtype).tiny)
 
 
 def _merged_background(
@@ -169,8 +174,11 @@ def _partial(
 
 
 def _mean(
-    loss: Float[Tensor, "batch i j k"], is_counted: Bool[Tensor, "batch i j k"] | None
+    loss: Float[Tensor, "batch i j k"],
+    is_counted: Bool[Tensor, "batch i j k"] | None,
+    gather: Gather | None,
 ) -> Tensor:
     if is_counted is None:
-        return loss.mean()
-    return (loss * is_counted).sum() / is_counted.sum().clamp(min=1)
+        return mean_across(loss.mean(), gather)
+    total, count = total_across((loss * is_counted).sum(), is_counted.sum(), gather)
+    return total / count.clamp(min=1)

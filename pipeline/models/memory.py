@@ -19,6 +19,8 @@ _FLOAT = 4
 # Channels of full resolution that live at once at the top of a U-Net's decoder, per feature
 # channel: skip, concatenation, convolved and normalized, and the layout copies of the convolution.
 _LIVE_CHANNELS_PER_FEATURE = 7
+# Width at full resolution of a network by name, which is not known: twice that of nnU-Net.
+_UNKNOWN_FEATURES = 64
 # Copies of a slab while it is decoded, and while it is interpolated before.
 _SLAB_COPIES = 2
 _INTERPOLATED_SLAB_COPIES = 4
@@ -119,7 +121,8 @@ def estimate_memory(
     n_plane = max(source[1] * source[2], prepared[1] * prepared[2])
     n_slab = max(MAX_SLAB_VALUES, n_plane * predictor.decoding.n_channels)
     n_copies = _SLAB_COPIES if prepared == source else _INTERPOLATED_SLAB_COPIES
-    n_live = _LIVE_CHANNELS_PER_FEATURE * network.features[0] + n_images + 2 * windows.n_outputs
+    n_features = network.features[0] if network.features else _UNKNOWN_FEATURES
+    n_live = _LIVE_CHANNELS_PER_FEATURE * n_features + n_images + 2 * windows.n_outputs
     n_batch = windows.batch_size * math.prod(windows.window)
     prepared_bytes = _FLOAT * n_images * math.prod(prepared)
     return MemoryEstimate(

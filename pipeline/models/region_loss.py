@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 from typing_extensions import override
 
+from pipeline.models.across import Gather, rows_across, total_across
 from pipeline.models.loss_terms import (
     OVERLAP,
     VOXELWISE,
@@ -38,6 +39,8 @@ class RegionLoss(nn.Module):
     """
 
     _is_member: Tensor
+    # Set where several processes hold parts of a batch: the loss is then that of all of it.
+    gather: Gather | None = None
 
     def __init__(
         self, settings: LossSettings, regions: Sequence[Sequence[int]], n_classes: int
@@ -77,10 +80,11 @@ class RegionLoss(nn.Module):
         is_known = self._known(label, is_annotated)
         # sigmoid(x) is the probability of the region, sigmoid(-x) that of the rest.
         of_label = logsigmoid(torch.where(target, logits, -logits))
-        counts = _Counted(is_counted, is_known)
+        counts = _Counted(is_counted, is_known, self.gather)
         has_overlap = settings.kind in OVERLAP
         with torch.set_grad_enabled(has_overlap and torch.is_grad_enabled()):
-            overlap, dice = overlap_losses(counts.sums(logits.sigmoid(), target), settings)
+            sums = rows_across(counts.sums(logits.sigmoid(), target), self.gather)
+            overlap, dice = overlap_losses(sums, settings)
         total = torch.zeros((), device=logits.device)
         if has_overlap:
             total = total + settings.overlap_weight * overlap
@@ -105,12 +109,16 @@ class _Counted:
     Args:
         is_counted: Voxels that are not ignored.
         is_known: Regions that the label of a patch can tell.
+        gather: Brings together what counts in all processes; None if there is one.
     """
 
     def __init__(
-        self, is_counted: Bool[Tensor, "batch i j k"], is_known: Bool[Tensor, "batch region"]
+        self,
+        is_counted: Bool[Tensor, "batch i j k"],
+        is_known: Bool[Tensor, "batch region"],
+        gather: Gather | None,
     ) -> None:
-        self._is_counted, self._is_known = is_counted, is_known
+        self._is_counted, self._is_known, self._gather = is_counted, is_known, gather
 
     def sums(
         self,
@@ -128,4 +136,5 @@ class _Counted:
     def mean(self, loss: Float[Tensor, "batch region i j k"]) -> Tensor:
         by_region = (loss * self._is_counted[:, None]).flatten(2).sum(2) * self._is_known
         n_voxels = self._is_counted.flatten(1).sum(1)[:, None] * self._is_known
-        return by_region.sum() / n_voxels.sum().clamp(min=1)
+        total, count = total_across(by_region.sum(), n_voxels.sum(), self._gather)
+        return total / count.clamp(min=1)

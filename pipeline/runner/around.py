@@ -5,7 +5,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import distributions
@@ -44,6 +44,7 @@ def stage_run(  # noqa: PLR0913  # keyword-only, each with a default
     run_name: str | None = None,
     new_parent: bool = False,
     parent: str | None = None,
+    members: Sequence[str] = (),
 ) -> Iterator[Tracker]:
     """Log, snapshot, track and record one stage while the block runs.
 
@@ -55,6 +56,7 @@ def stage_run(  # noqa: PLR0913  # keyword-only, each with a default
         run_name: Name of the MLflow parent run; None keeps the present one.
         new_parent: Begin another parent run.
         parent: Parent run of an earlier stage to go on with.
+        members: Parent runs of trainings that are put below this one.
 
     Yields:
         The tracker for the stage.
@@ -87,6 +89,7 @@ def stage_run(  # noqa: PLR0913  # keyword-only, each with a default
                 run_name=run_name,
                 new_parent=new_parent,
                 parent=parent,
+                members=members,
             ) as tracker,
         ):
             tracker.log_file(folder / "config.resolved.yaml", headline=name == "train")

@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.artifacts import (
     DatasetManifest,
-    Finding,
     Findings,
     Fingerprint,
-    ModelCard,
     ModelInfo,
     Predictions,
     Splits,
@@ -30,14 +28,14 @@ from pipeline.core.errors import (
     UsageError,
 )
 from pipeline.core.parallel_config import Part
-from pipeline.core.tracker import Tracker
-from pipeline.core.workspace import TRACKING_PARENT, Workspace, write_json
+from pipeline.core.workspace import Workspace, write_json
 from pipeline.experiment import experiment_schema
 from pipeline.io.discover import DatasetFolder
 from pipeline.runner.around import stage_run
 from pipeline.runner.ingests import ingest_dataset
 from pipeline.runner.request import (
     RUNS_DIR,
+    Many,
     Request,
     needed_data,
     refuse_pseudonyms,
@@ -45,7 +43,7 @@ from pipeline.runner.request import (
     take_part,
     with_models,
 )
-from pipeline.tracking.processes import cost_so_far
+from pipeline.runner.training import tracking_parent, train_one, waive_with
 
 if TYPE_CHECKING:  # imports torch, which takes seconds
     from pipeline.infer.opened import OpenModel
@@ -67,53 +65,59 @@ def audit_dataset(request: Request) -> Findings:
     return _audit(request)
 
 
-def run_train(request: Request, *, preflight_only: bool = False) -> int:
+def run_train(request: Request, many: Many | None = None, *, preflight_only: bool = False) -> int:
     """Train, after whatever stage is missing or stale; or only check what would be trained on."""
+    is_one = many is None or many.is_one
+    if preflight_only and not is_one:
+        raise UsageError(
+            "the preflight looks at one training",
+            where="--preflight-only",
+            fix="leave --seeds and --sweep out, and give one fold",
+        )
     workspace = request.workspace
     _ingest_again(request)
     _audit_if_stale(request)
+    if preflight_only:
+        return _show_preflight(request)
+    if many is not None and not is_one:
+        from pipeline.runner.trainings import run_many
+
+        return run_many(request, many)
+    card = train_one(request, workspace)
     # torch takes seconds to import: only from here on is it needed.
     from pipeline.train.report import show_result
-    from pipeline.train.select import select_training
-    from pipeline.train.stage import check_only, train
 
-    training = select_training(request.experiment.train, workspace)
-    if preflight_only:
-        return _show_preflight(check_only(training, workspace, _waive_with(request)))
-    fold_dir = workspace.fold_dir(training.config.fold)
-    if training.status == "finished":
-        logger.info("fold %s is trained already with this configuration", training.config.fold)
-        card = read_artifact(fold_dir / "model_card.json", ModelCard, made_by="train")
-    else:
-        with stage_run(
-            request,
-            "train",
-            run_name=_run_name(request, training.plan.learning_rate),
-            new_parent=training.status == "new" and _has_training(workspace),
-            parent=_tracking_parent(fold_dir) if training.status == "started" else None,
-        ) as tracker:
-            _log_dataset(workspace, tracker, "train")
-            card = train(training, workspace, tracker, _waive_with(request)).card
-            _describe(tracker, card)
+    fold_dir = workspace.fold_dir(request.experiment.train.fold)
     show_result(card, fold_dir / "best.pt")
     remember_trained(workspace)
     return EXIT_DONE
 
 
-def _show_preflight(findings: Findings) -> int:
-    from pipeline.audit.terminal import print_findings
+def run_lr_find(request: Request, many: Many, *, preflight_only: bool = False) -> int:
+    """Look for a learning rate, after whatever stage is missing or stale; nothing is trained."""
+    if preflight_only or not many.is_one:
+        raise UsageError(
+            "the test of learning rates looks at one training",
+            where="--lr-find",
+            fix="leave --preflight-only, --seeds and --sweep out, and give one fold",
+        )
+    _ingest_again(request)
+    _audit_if_stale(request)
+    from pipeline.runner.lr_find import find_rate
 
+    return find_rate(request)
+
+
+def _show_preflight(request: Request) -> int:
+    from pipeline.audit.terminal import print_findings
+    from pipeline.train.select import select_training
+    from pipeline.train.stage import check_only
+
+    training = select_training(request.experiment.train, request.workspace)
+    findings = check_only(training, request.workspace, waive_with(request))
     print_findings(findings)
     logger.info("only checked what would reach the loss in these cases; nothing was trained")
     return VERDICT_STATUS[findings.verdict]
-
-
-def _waive_with(request: Request) -> Callable[[Sequence[Finding]], tuple[Finding, ...]]:
-    """One list of waivers holds for the audit and for the preflight of a training."""
-    from pipeline.audit.waivers import apply_waivers
-
-    waivers = request.experiment.audit.waivers
-    return lambda findings: apply_waivers(findings, waivers)[0]
 
 
 def run_infer(request: Request, models: Sequence[Path]) -> int:
@@ -154,7 +158,7 @@ def run_evaluate(request: Request, models: Sequence[Path]) -> int:
     )
     given = with_annotation(given, info.task, request.experiment.task)
     warn_if_undeclared(given, info)
-    parent = _tracking_parent(model_files[0].parent)
+    parent = tracking_parent(model_files[0].parent)
     with stage_run(request, "evaluate", folder=out_dir, parent=parent) as tracker:
         summary = evaluate(request.experiment.evaluate, given, out_dir, tracker)
     return _score_status(summary)
@@ -280,7 +284,7 @@ def _infer(
 
     opened, folder = _open_for_inference(request, model_files)
     out_dir = request.workspace.infer_dir(folder.name)
-    parent = _tracking_parent(model_files[0].parent)
+    parent = tracking_parent(model_files[0].parent)
     parallel = request.experiment.parallel
     is_elsewhere = parallel.backend == "dask" or (parallel.n_jobs or 1) > 1
     with stage_run(request, "infer", folder=out_dir, parent=parent) as tracker:
@@ -331,64 +335,6 @@ def _result_key(file: Path) -> str:
         return str(json.loads(file.read_text(encoding="utf-8"))["key"])
     except (OSError, ValueError, KeyError):
         return ""
-
-
-def _tracking_parent(fold_dir: Path) -> str | None:
-    """The MLflow parent run of a training, so that what follows from it lands there too."""
-    file = fold_dir / TRACKING_PARENT
-    return file.read_text(encoding="utf-8").strip() if file.is_file() else None
-
-
-def _has_training(workspace: Workspace) -> bool:
-    return any(workspace.stage_dir("train").glob("**/last.pt"))
-
-
-def _run_name(request: Request, rate: float) -> str:
-    """What differs between runs comes first: the UI cuts names after about 15 characters."""
-    train = request.experiment.train
-    if train.steps is not None:
-        length = f"{train.steps}steps"
-    elif train.epochs is not None:
-        length = f"{train.epochs:g}ep"
-    else:
-        length = f"{train.budget_minutes:g}min" if train.budget_minutes else "auto"
-    parts = (train.loss.kind, length, f"lr{rate:g}", f"f{train.fold}", f"s{train.seed}")
-    return f"{'-'.join(parts)}-{request.workspace.root.name}"
-
-
-def _log_dataset(workspace: Workspace, tracker: Tracker, context: str) -> None:
-    manifest = read_artifact(workspace.dataset_file, DatasetManifest, made_by="ingest")
-    tracker.log_dataset(name=manifest.name, digest=manifest.digest, context=context)
-
-
-def _describe(tracker: Tracker, card: ModelCard) -> None:
-    """The result in words, shown on the run's page."""
-    is_gpu = card.info.plan.device == "cuda"
-    tracker.log_metrics(
-        {
-            "cost/training_min": card.training_minutes,
-            "cost/n_steps": card.n_steps,
-            "cost/gpu_hours": card.training_minutes / 60 if is_gpu else 0.0,
-            "cost/peak_memory_mb": cost_so_far().peak_memory_mb,
-        }
-    )
-    if card.validation is None:
-        text = f"Trained on all {card.info.plan.n_train_cases} cases; no cases were held out."
-    elif card.validation.mean_foreground_dice is None:
-        text = f"No class could be scored on the {card.validation.n_cases} validation cases."
-    else:
-        per_class = ", ".join(
-            f"{name} {c.dice.mean:.3f} (n={c.dice.n})"
-            for name, c in card.validation.classes.items()
-            if c.dice.mean is not None
-        )
-        text = (
-            f"**Mean foreground Dice {card.validation.mean_foreground_dice:.4f}** on "
-            f"{card.validation.n_cases} validation cases of fold {card.info.fold} (not trained on; "
-            f"they also chose the checkpoint) after "
-            f"{card.training_minutes:.1f} min: {per_class}."
-        )
-    tracker.set_tags({"description": text})
 
 
 def _score_status(summary: Summary) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.core.errors import MissingInputError, UsageError
 from pipeline.core.parallel_config import Part, parse_part
-from pipeline.core.workspace import Workspace, write_text
+from pipeline.core.workspace import SEED_MARK, Workspace, write_text
 from pipeline.experiment import Experiment, load_experiment
 from pipeline.io.layouts.table import LIST_SUFFIXES
 
@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 RUNS_DIR = Path("runs")
 # Remembers the work folder trained last, so that `make evaluate DATA=...` finds its model.
 LAST_TRAINED = ".last_trained"
+# Asks for every fold, one after the other.
+EVERY_FOLD = "cv"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,40 @@ class Request:
                 fix="add --data FOLDER (or make ... DATA=FOLDER)",
             )
         return Workspace(self.work)
+
+
+@dataclass(frozen=True)
+class Many:
+    """Which trainings one command asks for; None everywhere asks for the configured one.
+
+    Args:
+        folds: "cv" for every fold, or some of them: "0,2,4" or "0..4".
+        n_seeds: Trainings of the configured fold, with the configured seed and those after it.
+        sweep: Grid over the configuration, or the YAML file that holds it.
+    """
+
+    folds: str | None = None
+    n_seeds: int | None = None
+    sweep: str | None = None
+
+    @property
+    def is_one(self) -> bool:
+        """Nothing but the configured training is asked for."""
+        return self.folds is None and self.sweep is None and self.n_seeds in (None, 1)
+
+
+def split_folds(fold: str | None) -> tuple[str | None, str | None]:
+    """Tell a choice of several folds from the name of one.
+
+    Args:
+        fold: As given with --fold.
+
+    Returns:
+        The choice of several, for `Many`; and the one fold, for `train.fold`.
+    """
+    if fold is not None and (fold == EVERY_FOLD or "," in fold or ".." in fold):
+        return fold, None
+    return None, fold
 
 
 def make_request(
@@ -209,8 +245,10 @@ def with_models(request: Request, models: Sequence[Path]) -> tuple[Request, tupl
 
 
 def _models(workspace: Workspace) -> Mapping[str, Path]:
+    """The model of each fold; repetitions with other seeds are used only where they are named."""
     files = sorted(workspace.stage_dir("train").glob("fold_*/best.pt"))
-    return {file.parent.name.removeprefix("fold_"): file for file in files}
+    names = {file.parent.name.removeprefix("fold_"): file for file in files}
+    return {name: file for name, file in names.items() if SEED_MARK not in name}
 
 
 def _find_model(workspace: Workspace, experiment: Experiment) -> Path:

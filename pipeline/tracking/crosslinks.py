@@ -2,7 +2,7 @@
 
 from mlflow.entities import Run
 
-from pipeline.tracking.names import DESCRIPTION_TAG, PARENT_TAG, STAGE_TAG
+from pipeline.tracking.names import DESCRIPTION_TAG, PARENT_TAG, PIPELINE, STAGE_TAG
 from pipeline.tracking.store import Store
 
 # Everything after this line in a description is written here and replaced each time.
@@ -28,13 +28,20 @@ def link_stages(store: Store, parent_id: str) -> None:
     )
     if not children:
         return
-    stages = " · ".join(_link(store, run, run.data.tags.get(STAGE_TAG, "run")) for run in children)
+    stages = " · ".join(_link(store, run, _name(run)) for run in children)
     _describe(store, parent, f"Stages: {stages}")
     above = _link(store, parent, str(parent.info.run_name))
     for child in children:
+        if child.data.tags.get(STAGE_TAG) == PIPELINE:
+            continue  # a training of its own, which links to its own stages
         others = [c for c in children if c.info.run_id != child.info.run_id]
-        beside = " · ".join(_link(store, c, c.data.tags.get(STAGE_TAG, "run")) for c in others)
+        beside = " · ".join(_link(store, c, _name(c)) for c in others)
         _describe(store, child, f"Stage of {above}" + (f"; others: {beside}" if beside else ""))
+
+
+def _name(run: Run) -> str:
+    stage = run.data.tags.get(STAGE_TAG, "run")
+    return str(run.info.run_name) if stage == PIPELINE else stage
 
 
 def _link(store: Store, run: Run, text: str) -> str:

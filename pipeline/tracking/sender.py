@@ -27,6 +27,7 @@ from pipeline.tracking.spool import (
     EndRecord,
     FileRecord,
     MetricRecord,
+    NestRecord,
     ParamRecord,
     PictureRecord,
     Spool,
@@ -181,6 +182,8 @@ class Sender:
                 record.file.unlink(missing_ok=True)
             case DatasetRecord():
                 self._send_dataset(run_id, record)
+            case NestRecord():
+                self._nest(run_id, record)
 
     def _start(self, record: StartRecord) -> None:
         client = self._store.client
@@ -236,6 +239,11 @@ class Sender:
         if self._run_ids.get(key) != run_id:
             self._run_ids[key] = run_id
             self._remember(key, run_id)
+
+    def _nest(self, run_id: str, record: NestRecord) -> None:
+        above = self._find(record.parent)
+        if above is not None:
+            self._store.client.set_tag(run_id, PARENT_TAG, above)
 
     def _upload(self, file: Path, act: Callable[[], None]) -> None:
         # A file that cannot be uploaded is given up after some attempts; it still lies on disk.

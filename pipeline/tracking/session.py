@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def open_tracker(
+def open_tracker(  # noqa: PLR0913  # keyword-only, each with a default
     config: TrackingConfig,
     workspace: Workspace,
     *,
@@ -33,6 +33,7 @@ def open_tracker(
     run_name: str | None = None,
     new_parent: bool = False,
     parent: str | None = None,
+    members: Sequence[str] = (),
 ) -> Iterator[Tracker]:
     """Record a stage while the block runs.
 
@@ -46,6 +47,7 @@ def open_tracker(
         run_name: Name of the parent run, with what differs first; None keeps the present one.
         new_parent: Begin another parent run, as for another training in the same work folder.
         parent: `Tracker.parent_key` of an earlier stage to go on with; None keeps the present one.
+        members: `Tracker.parent_key` of trainings whose runs are put below the parent run.
 
     Yields:
         A tracker; one that does nothing when tracking is off or cannot even write to disk.
@@ -65,7 +67,9 @@ def open_tracker(
             new_parent=new_parent,
             parent=parent,
         )
-        tracker = MlflowTracker(target, config, state, stage=stage, run_name=run_name)
+        tracker = MlflowTracker(
+            target, config, state, stage=stage, run_name=run_name, members=members
+        )
     except OSError as error:
         _log.warning("tracking is off: %s cannot be written: %s", target.folder, error)
         yield NullTracker()

@@ -84,6 +84,13 @@ class DatasetRecord(Record):
     context: str
 
 
+class NestRecord(Record):
+    """The run belongs below another one, as a fold does below its cross-validation."""
+
+    op: Literal["nest"] = "nest"
+    parent: str
+
+
 class EndRecord(Record):
     """The run is over."""
 
@@ -99,6 +106,7 @@ AnyRecord = (
     | FileRecord
     | PictureRecord
     | DatasetRecord
+    | NestRecord
     | EndRecord
 )
 _RECORD: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Field(discriminator="op")])

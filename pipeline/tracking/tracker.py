@@ -44,6 +44,7 @@ from pipeline.tracking.spool import (
     EndRecord,
     FileRecord,
     MetricRecord,
+    NestRecord,
     ParamRecord,
     PictureRecord,
     RunStatus,
@@ -68,6 +69,7 @@ class MlflowTracker:
         state: What the parent run already knows.
         stage: Name of the stage.
         run_name: Name for the parent run; None keeps the one it has.
+        members: Keys of parent runs of other trainings, which are put below this one.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class MlflowTracker:
         *,
         stage: str,
         run_name: str | None,
+        members: Sequence[str] = (),
     ) -> None:
         self._target = target
         self._flush_s = config.flush_s
@@ -98,6 +101,7 @@ class MlflowTracker:
         self._lock.acquire()
         self._recall_unsent()
         self._append(self._start_records(stage, run_name))
+        self._append([NestRecord(run=m, time_ms=_now_ms(), parent=self._parent) for m in members])
 
     def log_params(self, params: Mapping[str, str | Number | bool]) -> None:
         """Record knobs on the parent run; a knob never changes, a longer text becomes a file."""

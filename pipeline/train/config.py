@@ -1,8 +1,9 @@
 """Knobs of the train stage. Everything left at null is planned from the data and the device."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from pipeline.core.config import StrictModel
 from pipeline.transforms.config import AugmentationConfig, Positive
@@ -21,11 +22,25 @@ class LossConfig(StrictModel):
     """What training minimizes."""
 
     kind: Literal[
-        "dice_ce", "dice", "ce", "dice_focal", "tversky", "tversky_ce", "focal_tversky"
+        "dice_ce",
+        "dice",
+        "ce",
+        "dice_focal",
+        "generalized_dice",
+        "generalized_dice_ce",
+        "tversky",
+        "tversky_ce",
+        "focal_tversky",
+        "focal_tversky_ce",
+        "monai",
     ] = Field(
         default="dice_ce",
-        description="overlap term (Dice, Tversky or its root) and term per voxel (cross-entropy "
-        "or focal loss), or one of them alone",
+        description="overlap term (Dice, generalized Dice, Tversky or its root) and term per voxel "
+        "(cross-entropy or focal loss), or one of them alone; monai: the one called name",
+    )
+    name: str | None = Field(default=None, description="monai: class in monai.losses")
+    args: dict[str, JsonValue] = Field(
+        default_factory=dict, description="monai: its arguments, checked against its signature"
     )
     dice_weight: float = Field(default=1.0, gt=0, description="factor of the Dice or Tversky term")
     ce_weight: float = Field(
@@ -47,7 +62,7 @@ class LossConfig(StrictModel):
     tversky_alpha: float = Field(default=0.3, ge=0, description="cost of a false positive")
     tversky_beta: float = Field(default=0.7, ge=0, description="cost of a false negative")
     tversky_gamma: float = Field(
-        default=4 / 3, ge=1, le=3, description="focal_tversky: root taken of the Tversky loss"
+        default=4 / 3, ge=1, le=3, description="focal_tversky(_ce): root taken of the Tversky loss"
     )
     include_background: bool | None = Field(
         default=None,
@@ -57,7 +72,14 @@ class LossConfig(StrictModel):
     @property
     def has_voxel_term(self) -> bool:
         """Whether every voxel counts for itself, beside or instead of the overlap."""
-        return self.ce_weight > 0 and self.kind in {"dice_ce", "ce", "dice_focal", "tversky_ce"}
+        return self.ce_weight > 0 and self.kind in {
+            "dice_ce",
+            "ce",
+            "dice_focal",
+            "generalized_dice_ce",
+            "tversky_ce",
+            "focal_tversky_ce",
+        }
 
     @property
     def has_background_dice(self) -> bool:
@@ -79,6 +101,8 @@ class LossConfig(StrictModel):
                 f"class_weights act on cross-entropy or focal loss, and '{self.kind}' has neither"
                 f"{'' if self.ce_weight else ' with a ce_weight of 0'}"
             )
+        if (self.kind == "monai") != (self.name is not None) or (self.args and not self.name):
+            raise ValueError("name and args belong to kind 'monai', which needs a name")
         if self.tversky_alpha + self.tversky_beta == 0:
             raise ValueError("tversky_alpha and tversky_beta cannot both be 0")
         return self
@@ -96,8 +120,20 @@ class OptimizerConfig(StrictModel):
     warmup_fraction: float = Field(
         default=0.1, ge=0, lt=1, description="share of training with rising learning rate"
     )
-    schedule: Literal["cosine", "poly"] = Field(
-        default="cosine", description="how the learning rate falls to zero after warm-up"
+    schedule: Literal["cosine", "poly", "one_cycle", "plateau"] = Field(
+        default="cosine",
+        description="how the learning rate falls to zero after warm-up; plateau: a step down "
+        "whenever validation stops improving, annealed at the end",
+    )
+    plateau_rounds: int = Field(
+        default=3, ge=1, description="plateau: rounds without a better validation before a step"
+    )
+    plateau_factor: float = Field(default=0.5, gt=0, lt=1, description="plateau: size of a step")
+    anneal_fraction: float = Field(
+        default=0.2,
+        gt=0,
+        le=1,
+        description="plateau and early stop: share of the training in which the rate falls to zero",
     )
     clip_norm: float = Field(
         default=12.0, gt=0, description="largest gradient norm (12 as in nnU-Net)"
@@ -107,11 +143,34 @@ class OptimizerConfig(StrictModel):
 class NetworkConfig(StrictModel):
     """Which network; sizes left at null are planned."""
 
-    kind: Literal["dynunet", "unet"] = Field(default="dynunet", description="MONAI architecture")
+    kind: Literal["dynunet", "unet", "segresnet", "mednext", "swinunetr", "monai"] = Field(
+        default="dynunet",
+        description="MONAI architecture; segresnet is SegResNetDS, monai the one called name",
+    )
+    name: str | None = Field(default=None, description="monai: class in monai.networks.nets")
+    args: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="arguments of the class, checked against its signature; they overrule the plan",
+    )
+    residual: bool = Field(default=False, description="dynunet: residual blocks")
+    deep_supervision: bool | None = Field(
+        default=None,
+        description="train coarser outputs too (dynunet, segresnet, mednext); null: planned",
+    )
+    stem_kernel: Literal[1, 3] | None = Field(
+        default=None,
+        description="dynunet: kernel of the first block, at full resolution; null: planned",
+    )
     base_features: int | None = Field(
         default=None, ge=4, description="channels at full resolution, doubled per level"
     )
     max_features: int | None = Field(default=None, ge=4, description="most channels at any level")
+
+    @model_validator(mode="after")
+    def _name_needs_monai(self) -> "NetworkConfig":
+        if (self.kind == "monai") != (self.name is not None):
+            raise ValueError("name belongs to kind 'monai', which needs a name")
+        return self
 
 
 class TrainConfig(StrictModel):
@@ -158,6 +217,35 @@ class TrainConfig(StrictModel):
     ema_decay: float = Field(
         default=0.998, ge=0, lt=1, description="decay of the averaged weights; 0 turns it off"
     )
+    early_stop_rounds: int | None = Field(
+        default=None,
+        ge=1,
+        description="rounds without a better validation after which the learning rate is annealed "
+        "to zero and training ends; null: never",
+    )
+    growth: Literal["off", "patch", "resize"] = Field(
+        default="off",
+        description="begin with small patches (patch: PGPS) or coarse ones (resize) that grow to "
+        "the planned size",
+    )
+    growth_stages: int = Field(default=4, ge=2, le=16, description="sizes on the way, with growth")
+    on_collapse: Literal["warn", "dice_ce"] = Field(
+        default="warn",
+        description="dice_ce: when a class collapses under a loss without a term per voxel, "
+        "cross-entropy is added from then on",
+    )
+    warm_start: Path | None = Field(
+        default=None, description="model file whose fitting weights training begins with"
+    )
+    probe: bool = Field(
+        default=True, description="measure the memory of a step to choose patch and batch"
+    )
+    memory_gb: float | None = Field(
+        default=None, gt=0, description="memory a step may take, GiB; null: what is free"
+    )
+    deterministic: bool = Field(
+        default=False, description="same result bit by bit on a GPU too, slower; a CPU always is"
+    )
     amp: bool = Field(default=True, description="mixed precision on a GPU; never on a CPU")
     overlap: float = Field(default=0.5, ge=0, lt=1, description="window overlap in validation")
     cleanup: bool = Field(
@@ -171,6 +259,15 @@ class TrainConfig(StrictModel):
     augmentation: AugmentationConfig = Field(
         default_factory=AugmentationConfig, description="augmentation"
     )
+
+    @model_validator(mode="after")
+    def _collapse_has_an_answer(self) -> "TrainConfig":
+        if self.on_collapse == "dice_ce" and self.loss.kind == "monai":
+            raise ValueError(
+                "on_collapse 'dice_ce' adds cross-entropy to the built-in losses; of kind 'monai' "
+                "nobody knows whether it has a term per voxel"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainConfig":

@@ -1,25 +1,34 @@
 """Batches of augmented patches. The batch of a step is a pure function of the seed and the step."""
 
+import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import psutil
 import torch
 from jaxtyping import Bool, Float, Int64, Integer, Real
 from torch import Tensor
 
-from pipeline.artifacts import Plan
+from pipeline.artifacts import GrowthStage, Plan
 from pipeline.core.errors import DataError
 from pipeline.core.geometry import Shape3
 from pipeline.core.seeds import generator_for
+from pipeline.models.memory import free_memory
 from pipeline.train.config import TrainConfig
+from pipeline.train.growth import field_of_view
 from pipeline.train.prepare import PreparedCase
-from pipeline.transforms.augment import augment_intensity, draw_pose, read_patch
+from pipeline.train.ranks import Ranks
+from pipeline.transforms.intensity import (
+    IntensityChange,
+    change_intensities,
+    draw_intensity_change,
+)
+from pipeline.transforms.patch_reader import read_patch, read_patches
+from pipeline.transforms.pose import PatchPose, draw_pose
 
 # Share of free memory that resident cases may take; the rest is for the network and the system.
-RESIDENT_FRACTION = 0.5
+RESIDENT_FRACTION = 0.35
 
 
 @dataclass(frozen=True)
@@ -61,41 +70,64 @@ class BatchSource:
         self, cases: Sequence[PreparedCase], plan: Plan, config: TrainConfig, device: torch.device
     ) -> None:
         home = device if device.type == "cuda" and _fits_gpu(cases, device) else torch.device("cpu")
-        in_memory = _n_bytes(cases) < RESIDENT_FRACTION * psutil.virtual_memory().available
+        in_memory = _n_bytes(cases) < RESIDENT_FRACTION * free_memory(torch.device("cpu")).ram
         self._cases = [_to_tensors(case, home, in_memory=in_memory) for case in cases]
         self._plan, self._config, self._device = plan, config, device
+        # Of the planned batch, for good: the length of a training must not change on its way.
+        self._steps_per_epoch = max(1, round(len(cases) / plan.batch_size))
         self._is_partial = any(case.unannotated for case in cases)
         self._order: tuple[int, Integer[np.ndarray, n]] = (-1, np.zeros(0, dtype=np.int64))
+        # Set where several processes train together; each then reads its share of a batch.
+        self.ranks: Ranks | None = None
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps until every case has given about one patch."""
-        return max(1, round(len(self._cases) / self._plan.batch_size))
+        return self._steps_per_epoch
 
-    def batch(self, step: int) -> Batch:
+    def resize(self, batch_size: int, patch_size: Shape3) -> None:
+        """Draw smaller batches from here on, because memory ran out.
+
+        Args:
+            batch_size: Patches per step.
+            patch_size: Largest patch; stages of growth stay below it too.
+        """
+        self._plan = self._plan.model_copy(
+            update={"batch_size": batch_size, "patch_size": patch_size}
+        )
+
+    def batch(self, step: int, stage: GrowthStage | None = None) -> Batch:
         """The batch of one step.
 
         Args:
             step: Number of the optimization step, from 0.
+            stage: Patches to read, where they grow; None reads those of the plan.
 
         Returns:
             Patches on the device.
         """
         size = self._plan.batch_size
-        patches, labels, drawn = [], [], []
-        # The last samples of a batch are the ones centred on foreground, as in nnU-Net.
-        n_free = round(size * (1 - self._config.foreground_fraction))
-        for position in range(size):
-            source = self._cases[self._case_index(step * size + position)]
+        positions = range(size)
+        if self.ranks is not None:
+            self.ranks.tell("batch", step, stage)
+            positions = self.ranks.share_of(size)
+        stage = _at_most(self._plan.patch_size, stage)
+        sources, poses, changes = [], [], []
+        for position in positions:
+            sample = step * size + position
+            source = self._cases[self._case_index(sample)]
             rng = generator_for(self._config.seed, "patch", step, position)
-            image, label = self._patch(source, rng, on_foreground=position >= n_free)
-            patches.append(image)
-            labels.append(label)
-            drawn.append(source.case)
-        image, label = torch.stack(patches), torch.stack(labels)
+            on_foreground = _is_on_foreground(sample, self._config.foreground_fraction)
+            pose, change = self._draw(source, stage, rng, on_foreground=on_foreground)
+            sources.append(source)
+            poses.append(pose)
+            changes.append(change)
+        image, label = _read(sources, poses, stage.patch_size)
+        image = change_intensities(image.to(self._device), changes)
         label = _as_indices(label.to(self._device))
+        drawn = [source.case for source in sources]
         return Batch(
-            image.to(self._device),
+            image,
             label,
             tuple(case.case_id for case in drawn),
             _annotations(drawn) if self._is_partial else None,
@@ -109,17 +141,57 @@ class BatchSource:
             self._order = (epoch, rng.permutation(len(self._cases)))
         return int(self._order[1][position])
 
-    def _patch(
-        self, source: _TensorCase, rng: np.random.Generator, *, on_foreground: bool
-    ) -> tuple[Tensor, Tensor]:
+    def _draw(
+        self,
+        source: _TensorCase,
+        stage: GrowthStage,
+        rng: np.random.Generator,
+        *,
+        on_foreground: bool,
+    ) -> tuple[PatchPose, IntensityChange]:
         shape = (int(source.label.shape[0]), int(source.label.shape[1]), int(source.label.shape[2]))
-        center = _free_center(source.case, shape, self._plan.patch_size, rng)
+        seen = field_of_view(stage)
+        center = _free_center(source.case, shape, seen, rng)
         if on_foreground:
-            center = _foreground_center(source.case, shape, self._plan.patch_size, rng, center)
+            center = _foreground_center(source.case, shape, seen, rng, center)
         config = self._config.augmentation
-        pose = draw_pose(center, source.case.spacing_mm, self._plan.mirror_axes, config, rng)
-        image, label = read_patch(source.image, source.label, pose, self._plan.patch_size)
-        return augment_intensity(image, config, rng), label
+        i, j, k = (one / stage.zoom for one in source.case.spacing_mm)
+        axes = self._plan.mirror_axes
+        pose = draw_pose(center, stage.patch_size, (i, j, k), axes, config, rng)
+        if stage.zoom < 1:
+            pose = replace(pose, matrix=pose.matrix / stage.zoom)
+        return pose, draw_intensity_change(config, rng)
+
+
+def _read(
+    sources: Sequence[_TensorCase], poses: Sequence[PatchPose], patch_size: Shape3
+) -> tuple[Tensor, Tensor]:
+    """On a GPU all at once; on a CPU one after another, which is faster there."""
+    if sources[0].image.is_cuda:
+        return read_patches([(one.image, one.label) for one in sources], poses, patch_size)
+    pairs = [
+        read_patch(source.image, source.label, pose, patch_size)
+        for source, pose in zip(sources, poses, strict=True)
+    ]
+    return torch.stack([image for image, _ in pairs]), torch.stack([label for _, label in pairs])
+
+
+def _at_most(largest: Shape3, stage: GrowthStage | None) -> GrowthStage:
+    """A stage of growth, held below the size that memory has left."""
+    if stage is None:
+        return GrowthStage(until=1.0, patch_size=largest)
+    i, j, k = (min(n, most) for n, most in zip(stage.patch_size, largest, strict=True))
+    return stage.model_copy(update={"patch_size": (i, j, k)})
+
+
+def _is_on_foreground(sample: int, fraction: float) -> bool:
+    """Spread the share evenly over the samples: rounded per batch, 1 of 2 would stand for a third.
+
+    Args:
+        sample: Number of the patch since training began.
+        fraction: Share of patches to be centred on a labelled voxel.
+    """
+    return math.floor((sample + 1) * fraction + 1e-9) > math.floor(sample * fraction + 1e-9)
 
 
 def _as_indices(label: Real[Tensor, "batch i j k"]) -> Int64[Tensor, "batch i j k"]:
@@ -128,7 +200,7 @@ def _as_indices(label: Real[Tensor, "batch i j k"]) -> Int64[Tensor, "batch i j 
         raise DataError(
             "P01 the label that reaches the loss is not made of integers: a transform has "
             "interpolated or rescaled it",
-            where="pipeline/transforms/augment.py, read_patch",
+            where="pipeline/transforms/patch_reader.py, read_patch",
             fix="labels must be resampled with nearest neighbor and never be normalized; "
             "please report it, this is a defect of Voxline",
         )

@@ -13,7 +13,6 @@ from jaxtyping import Float
 from pipeline.artifacts import (
     QUANTILE_LEVELS,
     CaseFingerprint,
-    NetworkPlan,
     Normalization,
     Plan,
     Preprocessing,
@@ -23,13 +22,12 @@ from pipeline.core.errors import ConfigError, did_you_mean
 from pipeline.core.geometry import Shape3, Spacing
 from pipeline.core.sides import is_lateralized
 from pipeline.train.config import TrainConfig
+from pipeline.train.plan_network import Topology, plan_network
 
 ANISOTROPY_RATIO = 3.0
 MIN_BOTTLENECK_VOXELS = 4
 # A patch is planned per device: what a 2-core CPU trains on in 0.1-0.2 s, what an 8 GB GPU holds.
 PATCH_VOXELS = {"cpu": 96_000, "cuda": 128**3}
-BASE_FEATURES = {"cpu": 8, "cuda": 32}
-MAX_FEATURES = {"cpu": 128, "cuda": 320}
 MAX_LEVELS = {"cpu": 4, "cuda": 6}
 # MONAI's DynUNet refuses fewer.
 MIN_LEVELS = 3
@@ -41,18 +39,37 @@ MIN_BATCH = 2
 
 
 @dataclass(frozen=True)
-class _Topology:
-    kernels: tuple[Shape3, ...]
-    strides: tuple[Shape3, ...]
+class Budget:
+    """How large a step may be; pipeline/train/fit.py finds out what memory allows.
 
-    @property
-    def divisor(self) -> Shape3:
-        i, j, k = np.prod(np.array(self.strides), axis=0)
-        return int(i), int(j), int(k)
+    Args:
+        device: "cpu" or "cuda".
+        patch_voxels: Most voxels of a patch.
+        batch_voxels: Most voxels of a batch.
+        max_batch: Most patches of a batch.
+    """
+
+    device: str
+    patch_voxels: int
+    batch_voxels: int
+    max_batch: int
+
+
+def usual_budget(device: str) -> Budget:
+    """What trains at a good speed, whatever the memory.
+
+    Args:
+        device: "cpu" or "cuda".
+    """
+    return Budget(device, PATCH_VOXELS[device], 2 * PATCH_VOXELS[device], MAX_BATCH[device])
 
 
 def make_plan(
-    rows: Sequence[CaseFingerprint], task: Task, config: TrainConfig, device: str
+    rows: Sequence[CaseFingerprint],
+    task: Task,
+    config: TrainConfig,
+    device: str,
+    budget: Budget | None = None,
 ) -> Plan:
     """Choose spacing, normalization, patch, batch, network and learning rate.
 
@@ -61,35 +78,25 @@ def make_plan(
         task: Channels and classes.
         config: What the user fixed.
         device: "cpu" or "cuda".
+        budget: How large a step may be; None takes the usual size.
 
     Returns:
         The plan, with one line of reason per choice.
     """
     reasons: list[str] = []
+    budget = budget or usual_budget(device)
     spacing_mm = config.spacing_mm or _target_spacing(rows, reasons)
+    reasons.append(_anisotropy(spacing_mm))
     normalizations = _normalizations(rows, task, reasons)
     shapes = np.array([np.round(np.array(r.shape) * r.spacing_mm / spacing_mm) for r in rows])
     median_shape = np.maximum(np.median(shapes, axis=0), 1)
-    patch, topology = _patch_and_topology(spacing_mm, median_shape, config, device, reasons)
-    batch_size = _batch_size(patch, float(shapes.prod(axis=1).sum()), config, device, reasons)
-    n_outputs = task.n_outputs
-    base = config.network.base_features or max(BASE_FEATURES[device], _enough_for(n_outputs))
-    widest = config.network.max_features or max(MAX_FEATURES[device], base)
-    features = tuple(min(base * 2**level, widest) for level in range(len(topology.strides)))
-    reasons.append(
-        f"network: {config.network.kind} with {'-'.join(map(str, features))} channels "
-        f"({'small enough to train on a CPU' if device == 'cpu' else 'the width of nnU-Net'})"
-    )
+    patch, topology = _patch_and_topology(spacing_mm, median_shape, config, budget, reasons)
+    n_data_voxels = float(shapes.prod(axis=1).sum())
+    batch_size = _batch_size(patch, n_data_voxels, config, budget, reasons)
+    network = plan_network(config, task, topology, patch, device, reasons)
     return Plan(
         preprocessing=Preprocessing(spacing_mm=spacing_mm, normalizations=normalizations),
-        network=NetworkPlan(
-            kind=config.network.kind,
-            n_input_channels=len(task.channels),
-            n_output_channels=n_outputs,
-            features=features,
-            kernels=topology.kernels,
-            strides=topology.strides,
-        ),
+        network=network,
         patch_size=patch,
         batch_size=batch_size,
         mirror_axes=_mirror_axes(task, config, device, reasons),
@@ -100,11 +107,6 @@ def make_plan(
         device="cuda" if device == "cuda" else "cpu",
         reasons=tuple(reasons),
     )
-
-
-def _enough_for(n_outputs: int) -> int:
-    """At least as many full-resolution channels as a third of the classes, in steps of 8."""
-    return 8 * -(-n_outputs // 24)
 
 
 def _shape3(values: Float[np.ndarray, "3"]) -> Shape3:
@@ -133,6 +135,17 @@ def _target_spacing(rows: Sequence[CaseFingerprint], reasons: list[str]) -> Spac
     i, j, k = (round(float(v), 4) for v in target)
     reasons.append(f"spacing {i:g} x {j:g} x {k:g} mm: {how}")
     return i, j, k
+
+
+def _anisotropy(spacing_mm: Spacing) -> str:
+    ratio = max(spacing_mm) / min(spacing_mm)
+    if ratio < 2:
+        return f"anisotropy {ratio:.1f}: kernels and pooling are the same along all axes"
+    coarse = "RAS"[int(np.argmax(spacing_mm))]
+    return (
+        f"anisotropy {ratio:.1f}, coarsest along {coarse}: kernels of 1 and no pooling along an "
+        "axis until the finer ones have caught up"
+    )
 
 
 def _normalizations(
@@ -182,22 +195,23 @@ def _patch_and_topology(
     spacing_mm: Spacing,
     median_shape: Float[np.ndarray, "3"],
     config: TrainConfig,
-    device: str,
+    budget: Budget,
     reasons: list[str],
-) -> tuple[Shape3, _Topology]:
+) -> tuple[Shape3, Topology]:
+    device = budget.device
     if config.patch_size is not None:
         wanted = np.array(config.patch_size, dtype=float)
-        topology = _topology(spacing_mm, wanted, device)
+        topology = _topology(spacing_mm, wanted, device).of_kind(config.network.kind)
         patch = _divisible(wanted, topology.divisor)
         reasons.append(f"patch {patch}: as configured")
         return patch, topology
-    wanted = _largest_patch(spacing_mm, median_shape, PATCH_VOXELS[device])
-    topology = _topology(spacing_mm, wanted, device)
+    wanted = _largest_patch(spacing_mm, median_shape, budget.patch_voxels)
+    topology = _topology(spacing_mm, wanted, device).of_kind(config.network.kind)
     patch = _divisible(wanted, topology.divisor)
     whole = " (a whole typical case)" if np.all(np.array(patch) >= median_shape - 1) else ""
     reasons.append(
         f"patch {patch[0]} x {patch[1]} x {patch[2]} voxels{whole}: about "
-        f"{PATCH_VOXELS[device]:,} voxels on this {device}, cut to the median case, "
+        f"{budget.patch_voxels:,} voxels on this {device}, cut to the median case, "
         f"divisible by {topology.divisor}"
     )
     return patch, topology
@@ -220,10 +234,11 @@ def _largest_patch(
 
 def _divisible(patch: Float[np.ndarray, "3"], divisor: Shape3) -> Shape3:
     i, j, k = (int(np.ceil(p / d - 1e-6)) * d for p, d in zip(patch, divisor, strict=True))
-    return i, j, k
+    # Instance normalization cannot work with a single voxel at the lowest level.
+    return (i, j, 2 * k) if (i, j, k) == divisor else (i, j, k)
 
 
-def _topology(spacing_mm: Spacing, patch: Float[np.ndarray, "3"], device: str) -> _Topology:
+def _topology(spacing_mm: Spacing, patch: Float[np.ndarray, "3"], device: str) -> Topology:
     """Pool each axis while its spacing keeps pace with the finest and enough voxels are left."""
     spacing, size = np.array(spacing_mm, dtype=float), patch.copy()
     kernels: list[Shape3] = [_kernel(spacing)]
@@ -243,7 +258,7 @@ def _topology(spacing_mm: Spacing, patch: Float[np.ndarray, "3"], device: str) -
         spacing, size = spacing * stride, size / stride
         strides.append(_shape3(stride.astype(float)))
         kernels.append(_kernel(spacing))
-    return _Topology(tuple(kernels), tuple(strides))
+    return Topology(tuple(kernels), tuple(strides))
 
 
 def _kernel(spacing: Float[np.ndarray, "3"]) -> Shape3:
@@ -252,8 +267,13 @@ def _kernel(spacing: Float[np.ndarray, "3"]) -> Shape3:
 
 
 def _batch_size(
-    patch: Shape3, n_data_voxels: float, config: TrainConfig, device: str, reasons: list[str]
+    patch: Shape3,
+    n_data_voxels: float,
+    config: TrainConfig,
+    budget: Budget,
+    reasons: list[str],
 ) -> int:
+    device = budget.device
     if config.batch_size is not None:
         if device == "cpu" and config.batch_size < MIN_BATCH:
             reasons.append(
@@ -263,14 +283,14 @@ def _batch_size(
         reasons.append(f"batch {config.batch_size}: as configured")
         return config.batch_size
     n_patch_voxels = float(np.prod(patch))
-    by_memory = int(2 * PATCH_VOXELS[device] / n_patch_voxels)
+    by_budget = min(int(budget.batch_voxels / n_patch_voxels), budget.max_batch)
     by_data = int(MAX_DATA_FRACTION * n_data_voxels / n_patch_voxels)
-    size = int(np.clip(min(by_memory, by_data), MIN_BATCH, MAX_BATCH[device]))
+    batch_size = max(MIN_BATCH, min(by_budget, by_data))
     reasons.append(
-        f"batch {size}: memory would allow {by_memory}, 5 % of the data {by_data}; "
-        f"never below {MIN_BATCH}"
+        f"batch {batch_size}: a step of {budget.batch_voxels:,} voxels would allow {by_budget}, "
+        f"5 % of the data {by_data}; never below {MIN_BATCH}"
     )
-    return size
+    return batch_size
 
 
 def _mirror_axes(

@@ -85,7 +85,12 @@ def run_preflight(
         # Values that no class has cannot be scored.
         *([] if values else check_metric(validation_dice(task), [*labels])),
         *check_metric(validation_dice(task), [shows_all]),
-        *check_loss(lambda x, y: parts.learner.loss(x, y).total, task, logits.device),
+        *check_loss(
+            lambda x, y: parts.learner.loss(x, y).total,
+            task,
+            logits.device,
+            has_zero=parts.config.loss.kind != "monai",
+        ),
         *check_intensities(sample.patches, cases, [c.name for c in parts.info.task.channels]),
     ]
     n_cases = len({patch.case_id for patch in sample.patches})

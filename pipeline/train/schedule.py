@@ -9,6 +9,10 @@ from pipeline.train.config import OptimizerConfig, TrainConfig
 DEFAULT_BUDGET_MINUTES = 30.0
 # A round needs at least this many steps to say anything about progress.
 MIN_STEPS_PER_ROUND = 2
+# Peak over first rate of one_cycle, as in fastai and PyTorch.
+ONE_CYCLE_START = 25.0
+# Lowest and highest momentum of one_cycle.
+ONE_CYCLE_MOMENTUM = (0.85, 0.95)
 
 
 @dataclass
@@ -30,10 +34,42 @@ class Pace:
         """Whether a round has begun and not ended yet."""
         return self.end_step > self.first_step
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Progress where the round begins and ends."""
+        return self.round / self.n_rounds, (self.round + 1) / self.n_rounds
+
     def progress(self, step: int) -> float:
         """Share of the training done before a step, 0 to 1."""
         length = max(1, self.end_step - self.first_step)
         return min(1.0, (self.round + (step - self.first_step) / length) / self.n_rounds)
+
+
+@dataclass
+class RateState:
+    """What validation has done to the learning rate; part of the checkpoint.
+
+    Args:
+        best_dice: Smoothed Dice that counts as the best so far, -1 before the first.
+        n_stale: Rounds since then, or since the last step down of a plateau.
+        n_stale_in_all: Rounds since then, which an early stop counts.
+        factor: Product of the steps down.
+        stop_round: Round in which annealing for an early end began; None: none did.
+        stop_rate: Learning rate at its beginning.
+        n_stop_steps: Steps of the annealing, if steps are counted.
+        end_s: Training time at which it ends, if time is.
+        reason: Why training ends early, in words.
+    """
+
+    best_dice: float = -1.0
+    n_stale: int = 0
+    n_stale_in_all: int = 0
+    factor: float = 1.0
+    stop_round: int | None = None
+    stop_rate: float = 0.0
+    n_stop_steps: int | None = None
+    end_s: float | None = None
+    reason: str = ""
 
 
 def fixed_steps(config: TrainConfig, steps_per_epoch: int) -> int | None:
@@ -90,7 +126,7 @@ def steps_in_time(pace: Pace, left_s: float, step_s: float, validation_s: float)
 
 
 def learning_rate(progress: float, peak: float, config: OptimizerConfig) -> float:
-    """Linear rise, then a fall to zero at the end of training.
+    """The curve of a schedule, which ends at zero; without what validation does to it.
 
     Args:
         progress: Share of the training done, 0 to 1.
@@ -101,11 +137,70 @@ def learning_rate(progress: float, peak: float, config: OptimizerConfig) -> floa
         The learning rate of the next step.
     """
     warmup = config.warmup_fraction
+    if config.schedule == "plateau":
+        # Both factors at once: a short training may have to fall before it has risen.
+        return peak * _rise(progress, config) * min(1.0, (1 - progress) / config.anneal_fraction)
     if progress < warmup:
-        # Not from zero: the first step shall move the weights too.
-        return peak * (0.01 + 0.99 * progress / warmup)
+        return peak * _rise(progress, config)
     rest = min(1.0, (progress - warmup) / (1 - warmup))
     if config.schedule == "poly":
         # Exponent of nnU-Net's schedule (Isensee et al. 2021).
         return peak * (1 - rest) ** 0.9
     return peak * 0.5 * (1 + math.cos(math.pi * rest))
+
+
+def current_rate(
+    pace: Pace, rates: RateState, step: int, peak: float, config: OptimizerConfig
+) -> float:
+    """Learning rate of a step: the schedule, and what validation has done to it.
+
+    Args:
+        pace: Where training is.
+        rates: Steps down of a plateau, and an early end.
+        step: Optimization steps done.
+        peak: Highest learning rate.
+        config: The schedule.
+
+    Returns:
+        The learning rate of the next step; zero at the end of training.
+    """
+    progress = pace.progress(step)
+    if rates.stop_round is None:
+        return rates.factor * learning_rate(progress, peak, config)
+    # From the rate it had then; a round that is dropped later only makes the fall steeper.
+    begun = rates.stop_round / pace.n_rounds
+    return rates.stop_rate * max(0.0, 1 - (progress - begun) / (1 - begun))
+
+
+def momentum(rate: float, peak: float, config: OptimizerConfig) -> float | None:
+    """Momentum that mirrors the learning rate of one_cycle: low where the rate is high.
+
+    It follows from the rate itself, so that it keeps doing so when training ends early.
+
+    Args:
+        rate: Learning rate of the step.
+        peak: Highest learning rate.
+        config: The schedule.
+
+    Returns:
+        Momentum (SGD) or first beta (AdamW); None where the schedule leaves it alone.
+
+    Source:
+        Smith 2018 (arXiv 1803.09820), with the range of its section 4.
+    """
+    if config.schedule != "one_cycle":
+        return None
+    start = peak / ONE_CYCLE_START
+    share = min(1.0, max(0.0, (rate - start) / (peak - start)))
+    low, high = ONE_CYCLE_MOMENTUM
+    return high - (high - low) * share
+
+
+def _rise(progress: float, config: OptimizerConfig) -> float:
+    """Share of the peak during warm-up; not from zero: the first step shall move weights too."""
+    if progress >= config.warmup_fraction:
+        return 1.0
+    share = progress / config.warmup_fraction
+    if config.schedule == "one_cycle":
+        return 1 / ONE_CYCLE_START + (1 - 1 / ONE_CYCLE_START) * (1 - math.cos(math.pi * share)) / 2
+    return 0.01 + 0.99 * share

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Literal
 
@@ -28,14 +29,21 @@ from pipeline.core.errors import ConfigError, DataError, UsageError
 from pipeline.core.workspace import Workspace
 from pipeline.models.checkpoint import load_state
 from pipeline.models.device import choose_device
+from pipeline.models.monai_loss import refusal_of
 from pipeline.train.advice import answer_advice, read_advice
-from pipeline.train.config import TrainConfig
+from pipeline.train.config import LossConfig, TrainConfig
+from pipeline.train.early_stop import reasons_without_validation
+from pipeline.train.fit import fit_plan
+from pipeline.train.growth import with_growth
+from pipeline.train.learner import build_loss
 from pipeline.train.plan import make_plan
+from pipeline.train.transfer import warm_start_digest
 
 logger = logging.getLogger(__name__)
 
 # Knobs that change how a training runs, not what comes out of it.
-_NOT_IN_KEY = {"checkpoint_minutes"}
+# The model to begin with is in the key by its content, not by its place.
+_NOT_IN_KEY = {"checkpoint_minutes", "warm_start"}
 MAX_CLASSES = 255
 TRAINING_FILES = ("last.pt", "best.pt", "model_card.json")
 MAX_LISTED_FINDINGS = 10
@@ -99,8 +107,12 @@ def select_training(config: TrainConfig, workspace: Workspace) -> Training:
     records = {record.case_id: record for record in dataset.ready_cases}
     rows = {row.case_id: row for row in fingerprint.cases}
     device = choose_device(config.device)
-    plan = make_plan([rows[i] for i in train_ids], dataset.task, config, device.type)
+    make = partial(make_plan, [rows[i] for i in train_ids], dataset.task, config, device.type)
+    probe_file = workspace.stage_dir("train") / "probe.json"
+    plan = fit_plan(make, dataset.task, config, device, probe_file)
+    plan = with_growth(plan, config)
     answers = answer_advice(read_advice(workspace.stage_dir("audit") / "advice.json"), config, plan)
+    answers += reasons_without_validation(config, len(validation_ids))
     plan = plan.model_copy(update={"reasons": (*plan.reasons, *answers)})
     info = ModelInfo(
         task=dataset.task,
@@ -114,8 +126,11 @@ def select_training(config: TrainConfig, workspace: Workspace) -> Training:
         voxline_version=version("voxline"),
         n_annotated_cases=_n_annotated([records[i] for i in train_ids]),
     )
+    if config.loss.kind == "monai":
+        refuse_monai_loss(config.loss, info)
     used = [records[i] for i in (*train_ids, *validation_ids)]
-    run_key = _run_key(config, info, used, len(train_ids))
+    begun_with = warm_start_digest(config, workspace)
+    run_key = _run_key(config, info, used, len(train_ids), begun_with)
     return Training(
         config=config,
         info=info,
@@ -156,6 +171,17 @@ def refuse_task(task: Task, config: TrainConfig, workspace: Workspace) -> None:
             where="train.loss.include_background",
             fix="leave train.loss.include_background at null",
         )
+
+
+def refuse_monai_loss(config: LossConfig, info: ModelInfo) -> None:
+    """Stop before any data is prepared if a loss of MONAI cannot be made or used.
+
+    Raises:
+        ConfigError: If it does not exist, or does not fit its arguments, the task or the labels.
+    """
+    build_loss(info.plan, info.task, config)
+    if info.n_annotated_cases:
+        raise refusal_of(str(config.name), "cases in which some classes were not annotated")
 
 
 def refuse_errors(findings: Findings) -> None:
@@ -208,18 +234,25 @@ def _n_annotated(records: Sequence[CaseRecord]) -> dict[str, int]:
     return {name: sum(name not in r.unannotated for r in records) for name in open_classes}
 
 
-def _run_key(config: TrainConfig, info: ModelInfo, used: Sequence[CaseRecord], n_train: int) -> str:
+def _run_key(
+    config: TrainConfig,
+    info: ModelInfo,
+    used: Sequence[CaseRecord],
+    n_train: int,
+    begun_with: str | None,
+) -> str:
     ids = [record.case_id for record in used]
     # Not part of the digest of the data, which is of the files alone.
     unannotated = {record.case_id: record.unannotated for record in used if record.unannotated}
     parts = (
         config.model_dump_json(exclude=_NOT_IN_KEY),
-        info.plan.model_dump_json(exclude={"reasons"}),
+        info.plan.model_dump_json(exclude={"reasons", "peak_memory_mb"}),
         info.task.model_dump_json(),
         info.dataset_digest,
         ",".join(ids[:n_train]),
         ",".join(ids[n_train:]),
         *([json.dumps(unannotated)] if unannotated else []),
+        *([begun_with] if begun_with else []),
     )
     return hashlib.blake2b("|".join(parts).encode(), digest_size=8).hexdigest()
 

@@ -178,13 +178,16 @@ def _came_apart(overlap: float) -> Finding:
     )
 
 
-def check_loss(loss: LossFunction, task: Task, device: torch.device) -> list[Finding]:
+def check_loss(
+    loss: LossFunction, task: Task, device: torch.device, *, has_zero: bool = True
+) -> list[Finding]:
     """P04: the loss of the right answer is about 0, that of a blank one is clearly more.
 
     Args:
         loss: Logits and label to the loss.
         task: Classes and regions.
         device: Where the loss computes.
+        has_zero: Whether the loss of the right answer must be 0; some of other libraries are not.
 
     Returns:
         At most one error.
@@ -193,7 +196,7 @@ def check_loss(loss: LossFunction, task: Task, device: torch.device) -> list[Fin
     with torch.no_grad():
         right = float(loss(_sure_logits(label, task), label))
         blank = float(loss(_sure_logits(torch.zeros_like(label), task), label))
-    if abs(right) <= TOLERANCE and blank > right + TOLERANCE:
+    if (abs(right) <= TOLERANCE or not has_zero) and blank > right + TOLERANCE:
         return []
     return [
         Finding(
@@ -201,8 +204,8 @@ def check_loss(loss: LossFunction, task: Task, device: torch.device) -> list[Fin
             severity="error",
             value=right,
             threshold=TOLERANCE,
-            message=f"the loss is wrong: {right:.4f} for the right answer (0 is expected) and "
-            f"{blank:.4f} for a blank one",
+            message=f"the loss is wrong: {right:.4f} for the right answer"
+            f"{' (0 is expected)' if has_zero else ''} and {blank:.4f} for a blank one",
             fix="check train.loss: weights of 0 or a class count that does not fit the labels",
         )
     ]

@@ -5,10 +5,10 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
@@ -35,7 +35,7 @@ from pipeline.metrics.scores import CaseScores
 from pipeline.metrics.values import metric_value
 from pipeline.models.checkpoint import load_model, update_model
 from pipeline.models.describe import describe_model
-from pipeline.models.device import use_all_cores
+from pipeline.models.device import make_deterministic, use_all_cores
 from pipeline.models.networks import count_parameters
 from pipeline.train.cleanup import (
     MAX_TRAINING_REFERENCES,
@@ -46,14 +46,21 @@ from pipeline.train.cleanup import (
     read_reference,
 )
 from pipeline.train.data import BatchSource
+from pipeline.train.disk import write_patiently
+from pipeline.train.early_stop import with_reason
 from pipeline.train.findings import Waive, keep_all
 from pipeline.train.learner import Learner
 from pipeline.train.loop import run_loop
+from pipeline.train.meters import RoundMeter
+from pipeline.train.oom import with_memory_note
 from pipeline.train.preflight import refuse_preflight_errors, run_preflight
 from pipeline.train.prepare import PreparedCase, prepare_cases
 from pipeline.train.ranges import training_ranges
+from pipeline.train.ranks import Ranks, present_ranks, refuse_uneven
 from pipeline.train.select import TRAINING_FILES, Training
 from pipeline.train.state import LoopParts, LoopState
+from pipeline.train.teamwork import follow_trainings, leading, predict_cases
+from pipeline.train.transfer import begin_with_model, warm_start_param
 from pipeline.train.validate import ValidationCase, Validator
 
 logger = logging.getLogger(__name__)
@@ -95,6 +102,8 @@ def train(
     if training.status == "finished":
         card = read_artifact(folder / "model_card.json", ModelCard, made_by="train")
         return TrainResult(folder / "best.pt", card, was_already_done=True)
+    if (ranks := present_ranks()) is not None:
+        refuse_uneven(training.plan.batch_size, ranks)
     with _only_one(folder):
         if training.status == "new":
             _archive(workspace, folder)
@@ -102,9 +111,24 @@ def train(
         cases = _prepare(training, workspace)
         parts = _parts(training, workspace, cases, tracker)
         parts = _clear_for_start(training, parts, cases, waive)
-        with stop_requests() as should_stop:
+        with (
+            stop_requests() as is_stop_asked_here,
+            leading(parts, training, workspace, is_stop_asked_here) as should_stop,
+        ):
             state = run_loop(parts, should_stop)
             return _finish(training, parts, state, should_stop)
+
+
+def follow_leader(ranks: Ranks) -> int:
+    """Take part in the trainings of the leading process, until it ends.
+
+    Args:
+        ranks: This process among those that train together.
+
+    Returns:
+        The exit status of the leader.
+    """
+    return follow_trainings(ranks, lambda t, w: _parts(t, w, _prepare(t, w), NullTracker()))
 
 
 def check_only(training: Training, workspace: Workspace, waive: Waive = keep_all) -> Findings:
@@ -187,8 +211,8 @@ def _announce(training: Training, workspace: Workspace, folder: Path, tracker: T
             **{name: value for name, value in lengths.items() if value is not None},
             "fold": config.fold,
             "seed": config.seed,
-            "network": plan.network.kind,
-            "features": "-".join(map(str, plan.network.features)),
+            "network": plan.network.name or plan.network.kind,
+            "features": "-".join(map(str, plan.network.features)) or "as configured",
             "patch_size": "x".join(map(str, plan.patch_size)),
             "batch_size": plan.batch_size,
             "spacing_mm": "x".join(f"{s:g}" for s in plan.preprocessing.spacing_mm),
@@ -196,6 +220,7 @@ def _announce(training: Training, workspace: Workspace, folder: Path, tracker: T
             "mirror_axes": ",".join(map(str, plan.mirror_axes)) or "none",
             "n_train_cases": plan.n_train_cases,
             "device": plan.device,
+            **warm_start_param(config),
         }
     )
     tracker.log_file(folder / "plan.json")
@@ -214,9 +239,7 @@ def _parts(
 ) -> LoopParts:
     config, plan, device = training.config, training.plan, training.device
     use_all_cores()
-    torch.use_deterministic_algorithms(mode=device.type == "cpu")
-    # Determinism does not need it, and it would write every new tensor twice.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    make_deterministic(device, is_asked=config.deterministic)
     n_train = len(training.train_records)
     validation = [
         ValidationCase(record, prepared)
@@ -224,6 +247,7 @@ def _parts(
     ]
     order = generator_for(0, "validation order").permutation(len(validation))
     learner = Learner(plan, training.info.task, config, device)
+    begin_with_model(learner, config, training.info, training.validation_records)
     logger.info(
         "network: %s weights; training on %d cases, validating on %d",
         f"{count_parameters(learner.network):,}",
@@ -240,6 +264,7 @@ def _parts(
         folder=workspace.fold_dir(config.fold),
         run_key=training.run_key,
         tracker=tracker,
+        meter=RoundMeter(device),
     )
 
 
@@ -267,11 +292,13 @@ def _finish(
         model = load_model(model_file, training.device)
         scores = _final_scores(parts, model.network, evidence, should_stop)
         summary = _write_validation(parts, scores)
-    info = parts.info.model_copy(update={"cleanup": _cleanup(training, parts, evidence)})
+    info = with_reason(with_memory_note(parts.info, state), state)
+    info = info.model_copy(update={"cleanup": _cleanup(training, parts, evidence)})
     text = describe_model(info, summary)
-    update_model(model_file, info, card=text)
-    write_text(parts.folder / "model_card.md", text)
-    parts.tracker.log_file(parts.folder / "model_card.md")
+    write_patiently(partial(update_model, model_file, info, card=text), model_file)
+    text_file, card_file = parts.folder / "model_card.md", parts.folder / "model_card.json"
+    write_patiently(partial(write_text, text_file, text), text_file)
+    parts.tracker.log_file(text_file)
     card = ModelCard(
         info=info,
         run_key=parts.run_key,
@@ -280,7 +307,7 @@ def _finish(
         training_minutes=round(state.elapsed_s / 60, 3),
         validation=summary,
     )
-    write_json(parts.folder / "model_card.json", card)
+    write_patiently(partial(write_json, card_file, card), card_file)
     logger.info(
         "trained %d steps in %s; model: %s",
         state.step,
@@ -297,7 +324,7 @@ def _final_scores(
     should_stop: Callable[[], bool],
 ) -> list[CaseScores]:
     """Predict and score every validation case; the predictions also tell what to clean up."""
-    scores, validator = [], parts.validator
+    scores, predictions = [], predict_cases(parts, network)
     with progress_bar("final validation", len(parts.cases)) as bar:
         for case in parts.cases:
             if should_stop():
@@ -306,8 +333,8 @@ def _final_scores(
                     where=str(parts.folder),
                     fix="run the same command again to finish it",
                 )
-            prediction = validator.predict(network, case)
-            scores.append(validator.compare(case, prediction=prediction))
+            prediction = next(predictions)
+            scores.append(parts.validator.compare(case, prediction=prediction))
             if parts.config.cleanup:
                 evidence.add_prediction(prediction, _reference(parts, case.record))
             bar.advance()
@@ -351,8 +378,9 @@ def _write_validation(parts: LoopParts, scores: Sequence[CaseScores]) -> Summary
     folder = parts.folder / "validation"
     summary = _summary(parts, scores)
     ordered = sorted(scores, key=lambda case: case.case_id)
-    write_scores_csv(folder / "scores.csv", ordered)
-    write_json(folder / "summary.json", summary)
+    scores_file, summary_file = folder / "scores.csv", folder / "summary.json"
+    write_patiently(partial(write_scores_csv, scores_file, ordered), scores_file)
+    write_patiently(partial(write_json, summary_file, summary), summary_file)
     metrics = {"final/dice_mean": summary.mean_foreground_dice}
     metrics |= {f"final/dice_{name}": c.dice.mean for name, c in summary.classes.items()}
     parts.tracker.log_metrics(metrics)
@@ -363,6 +391,6 @@ def _write_validation(parts: LoopParts, scores: Sequence[CaseScores]) -> Summary
     ]
     columns = ["case_id", *(f"dice_{name}" for name in parts.class_names)]
     parts.tracker.log_table("validation cases", columns, rows)
-    parts.tracker.log_file(folder / "summary.json", headline=True)
-    parts.tracker.log_file(folder / "scores.csv", headline=True)
+    parts.tracker.log_file(summary_file, headline=True)
+    parts.tracker.log_file(scores_file, headline=True)
     return summary

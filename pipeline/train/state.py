@@ -8,9 +8,11 @@ from pipeline.artifacts import Finding, ModelInfo
 from pipeline.core.tracker import Tracker
 from pipeline.train.config import TrainConfig
 from pipeline.train.data import BatchSource
+from pipeline.train.disk import Outbox
 from pipeline.train.guard import GuardState
 from pipeline.train.learner import Learner
-from pipeline.train.schedule import Pace
+from pipeline.train.meters import RoundMeter
+from pipeline.train.schedule import Pace, RateState
 from pipeline.train.validate import ValidationCase, Validator
 
 
@@ -22,7 +24,7 @@ class LoopState:
         pace: Rounds and progress.
         step: Optimization steps done.
         elapsed_s: Training time used, over all resumes, validations included.
-        step_s: Measured time of one step.
+        step_s: Measured time of one step with patches of the planned size.
         validation_s: Measured time between two rounds: validation, checkpoint, reports.
         n_validation_cases: Cases per validation round.
         sums: Sums of step results since the round began.
@@ -34,6 +36,10 @@ class LoopState:
         history: One row per round.
         is_finished: All rounds are done.
         guard: What the guard remembers.
+        rates: What validation has done to the learning rate.
+        out_of_memory_step: Where memory ran out, None if it never did.
+        reduced_batch: Patches per step since then.
+        reduced_patch: Largest patch since then.
     """
 
     pace: Pace
@@ -51,6 +57,10 @@ class LoopState:
     history: list[dict[str, float]] = field(default_factory=list)
     is_finished: bool = False
     guard: GuardState = field(default_factory=GuardState)
+    rates: RateState = field(default_factory=RateState)
+    out_of_memory_step: int | None = None
+    reduced_batch: int | None = None
+    reduced_patch: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,8 @@ class LoopParts:
         run_key: Identifies data, plan and configuration; a checkpoint of another key is not ours.
         tracker: Where curves and pictures go.
         suspects: Findings of audit and preflight, for the guard to point at.
+        outbox: Files that a full disk refused.
+        meter: Speed and memory of the rounds.
     """
 
     config: TrainConfig
@@ -80,6 +92,8 @@ class LoopParts:
     run_key: str
     tracker: Tracker
     suspects: tuple[Finding, ...] = ()
+    outbox: Outbox = field(default_factory=Outbox)
+    meter: RoundMeter = field(default_factory=RoundMeter)
 
     @property
     def last_file(self) -> Path:

@@ -19,6 +19,10 @@ MODULES = sorted(
 )
 # Modules whose behaviour is tested under another name; the reason stands beside each.
 TESTED_ELSEWHERE: dict[str, str] = {
+    "pipeline.cli_options": "tests/test_cli.py: every command uses them",
+    "pipeline.cli_train": "tests/test_cli.py: whole commands",
+    "pipeline.train.rounds": "tests/train/test_stage.py: whole trainings, stopped and resumed",
+    "pipeline.train.snapshot": "tests/train/test_stage.py: whole trainings, stopped and resumed",
     "pipeline.core.artifact": "tests/test_artifacts.py: files of every kind, read and refused",
     "pipeline.models.segment": "tests/infer/test_predict.py: prediction in all orientations",
     "pipeline.runner.audits": "tests/test_cli_audits.py: whole commands",

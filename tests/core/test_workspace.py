@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,18 @@ def test_a_new_file_is_complete_and_its_folder_is_made(tmp_path):
         stream.write(b"34")
     assert file.read_bytes() == b"1234"
     assert names(file.parent) == ["x.bin"]
+
+
+def test_trainings_of_a_sweep_or_of_other_seeds_have_places_of_their_own(tmp_path):
+    work = Workspace(tmp_path)
+    of_sweep = replace(work, train_root=tmp_path / "sweeps" / "a" / "train")
+    of_other_seed = replace(work, seed=2)
+    assert work.fold_dir("0") == tmp_path / "train" / "fold_0"
+    assert of_sweep.fold_dir("0") == tmp_path / "sweeps" / "a" / "train" / "fold_0"
+    assert of_other_seed.fold_dir("0") == tmp_path / "train" / "fold_0_seed_2"
+    for other in (of_sweep, of_other_seed):
+        assert other.prepared_dir == work.prepared_dir
+        assert other.stage_dir("audit") == work.stage_dir("audit")
 
 
 @pytest.mark.parametrize("error", [ValueError("boom"), KeyboardInterrupt(), SystemExit(1)])

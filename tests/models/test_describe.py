@@ -3,6 +3,7 @@
 import re
 
 from models_builders import model_info
+from network_builders import small_network
 
 from pipeline.artifacts import (
     ClassSummary,
@@ -116,6 +117,14 @@ def test_ct_windows_and_regions_are_written_out():
     text = describe_model(info.model_copy(update={"plan": plan, "task": task}))
     assert "clipped to -100 to 240, minus 99.5, divided by 38" in text
     assert "whole (class_1 + class_2), painted as class_1" in text
+
+
+def test_a_network_by_name_is_named():
+    info = model_info()
+    plan = info.plan.model_copy(update={"network": small_network("monai", features=())})
+    assert "1. MONAI AttentionUnet in windows of" in describe_model(
+        info.model_copy(update={"plan": plan})
+    )
 
 
 def test_every_line_of_a_table_has_as_many_cells_as_its_head():

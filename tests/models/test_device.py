@@ -1,11 +1,13 @@
 """The device is the one asked for, or a clear refusal."""
 
+import os
+
 import pytest
 import torch
 
 from pipeline.core.errors import UsageError
 from pipeline.core.parallel import available_cores
-from pipeline.models.device import choose_device, use_all_cores
+from pipeline.models.device import choose_device, make_deterministic, use_all_cores
 
 
 @pytest.mark.parametrize(
@@ -40,3 +42,40 @@ def test_the_users_thread_count_is_respected(monkeypatch):
         assert torch.get_num_threads() == available_cores()
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("device", "is_asked", "expected"),
+    [("cpu", False, True), ("cpu", True, True), ("cuda", False, False), ("cuda", True, True)],
+)
+def test_a_cpu_is_always_deterministic_a_gpu_when_asked(monkeypatch, device, is_asked, expected):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    was = torch.are_deterministic_algorithms_enabled()
+    try:
+        make_deterministic(torch.device(device), is_asked=is_asked)
+        assert torch.are_deterministic_algorithms_enabled() is expected
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        needs_workspace = device == "cuda" and expected
+        assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) is needs_workspace
+    finally:
+        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+        torch.use_deterministic_algorithms(was)
+
+
+@pytest.mark.gpu
+def test_a_gpu_asked_to_be_deterministic_gives_the_same_bits_twice(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    was = torch.are_deterministic_algorithms_enabled()
+    make_deterministic(torch.device("cuda"), is_asked=True)
+    try:
+        torch.manual_seed(0)
+        layer = torch.nn.Conv3d(4, 8, 3).cuda()
+        image = torch.randn(2, 4, 24, 24, 24, device="cuda")
+        gradients = []
+        for _ in range(2):
+            layer.zero_grad()
+            layer(image).square().mean().backward()
+            gradients.append(layer.weight.grad.clone())
+        assert torch.equal(*gradients)
+    finally:
+        torch.use_deterministic_algorithms(was)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from models_builders import model_info
+from network_builders import small_network
 
 from pipeline.models.head import split_head
 from pipeline.models.networks import build_network
@@ -21,6 +22,18 @@ def test_body_and_head_are_the_network():
     with torch.inference_mode():
         whole, channels = network(windows), body(windows)
     assert channels.shape[1] == 4
+    logits = head.logits(channels.movedim(1, -1).reshape(-1, 4))
+    torch.testing.assert_close(logits, whole.movedim(1, -1).reshape(-1, 9), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["residual", "dynunet_deep"])
+def test_the_head_of_every_dynunet_comes_off(name):
+    torch.manual_seed(0)
+    network = build_network(small_network(name, n_output_channels=9)).eval()
+    body, head = split_head(network)
+    windows = torch.randn((1, 1, 16, 16, 16))
+    with torch.inference_mode():
+        whole, channels = network(windows), body(windows)
     logits = head.logits(channels.movedim(1, -1).reshape(-1, 4))
     torch.testing.assert_close(logits, whole.movedim(1, -1).reshape(-1, 9), atol=1e-5, rtol=1e-5)
 

@@ -1,20 +1,21 @@
 """Losses agree with their definitions and with MONAI; an absent class does not pin them."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from monai.losses.dice import DiceLoss
+from monai.losses.dice import DiceLoss, GeneralizedDiceLoss
 from monai.losses.focal_loss import FocalLoss
 from monai.losses.tversky import TverskyLoss
 from torch.nn import functional
 
-from pipeline.models.loss_terms import LossSettings
+from pipeline.models.loss_terms import VOXELWISE, LossKind, LossSettings
 from pipeline.models.losses import SegmentationLoss
 
-KINDS = ("dice_ce", "dice", "ce", "dice_focal", "tversky", "tversky_ce", "focal_tversky")
-VOXELWISE = ("dice_ce", "ce", "dice_focal", "tversky_ce")
+KINDS = get_args(LossKind)
 
 
 def sample(seed=0, n_classes=3):
@@ -77,6 +78,66 @@ def test_overlap_terms_agree_with_monai_in_value_and_gradient(seed, batch, backg
         total.backward()
         expected.backward()
         torch.testing.assert_close(one.grad, two.grad, atol=1e-6, rtol=0)
+
+
+# MONAI adds its constant to sums of 1/volume; without it both are the same ratio.
+GENERALIZED = {"to_onehot_y": True, "smooth_nr": 0.0, "smooth_dr": 0.0, "softmax": True}
+
+
+@pytest.mark.parametrize("batch", [True, False])
+@pytest.mark.parametrize("background", [True, False])
+@pytest.mark.parametrize("absent", [None, 1, 3])
+@given(seed=st.integers(0, 100))
+def test_generalized_dice_agrees_with_monai_also_where_a_class_is_absent(
+    absent, background, batch, seed
+):
+    same = {"include_background": background, "batch": batch, **GENERALIZED}
+    mine = loss_of("generalized_dice", include_background=background, batch_dice=batch)
+    one, label = sample(seed, 4)
+    label[label == absent] = 2
+    two = one.clone().requires_grad_()
+    one.requires_grad_()
+    total, expected = mine(one, label).total, GeneralizedDiceLoss(**same)(two, label[:, None])
+    assert total.item() == pytest.approx(expected.item(), abs=1e-6)
+    total.backward()
+    expected.backward()
+    torch.testing.assert_close(one.grad, two.grad, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("batch", [True, False])
+def test_generalized_dice_of_patches_without_any_class_is_that_of_monai(batch):
+    """Where the label has none of the outputs there are no weights: nothing is lost or learned."""
+    logits, label = sample()
+    label[0] = 0
+    if batch:
+        label[1] = 0
+    logits.requires_grad_()
+    mine = loss_of("generalized_dice", include_background=False, batch_dice=batch)(logits, label)
+    theirs = GeneralizedDiceLoss(
+        include_background=False, batch=batch, to_onehot_y=True, softmax=True
+    )(logits, label[:, None])
+    # The constants of MONAI, which an empty label needs there, weigh 1e-3 in such a small patch.
+    assert float(mine.total.detach()) == pytest.approx(float(theirs.detach()), abs=1e-3)
+    mine.total.backward()
+    assert torch.equal(logits.grad[0], torch.zeros_like(logits.grad[0]))
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_generalized_dice_hardly_sees_how_large_a_class_is():
+    """Half of a class is lost: with plain sums a small class would cost next to nothing."""
+    label = torch.zeros((1, 10, 10, 10), dtype=torch.int64)
+    label[:, :8, :, :] = 1
+    label[:, 8, :2, :4] = 2
+    costs = []
+    for lost in (1, 2):
+        answer = label.clone()
+        halved = (label == lost).nonzero()[::2]
+        answer[tuple(halved.T)] = 0
+        loss = loss_of("generalized_dice", include_background=False)
+        costs.append(float(loss(saturated(answer, 3), label).total))
+    assert costs[1] > 0.3
+    # Both have the same say in the overlap, divided by the squares of their volumes.
+    assert costs[1] > costs[0]
 
 
 @given(seed=st.integers(0, 100), gamma=st.floats(0.0, 4.0))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from models_builders import model_info
+from network_builders import small_network
 
 from pipeline.core.errors import DataError
 from pipeline.models.memory import (
@@ -60,6 +61,23 @@ def test_after_running_out_the_next_path_is_taken_until_there_is_none():
     assert decision.path == "cpu"
     with pytest.raises(DataError, match="ran out"):
         decision.after_out_of_memory()
+
+
+def test_a_network_of_unknown_width_is_taken_to_be_wide():
+    info = model_info(patch_size=(32, 32, 32))
+    plans = [
+        info.plan.model_copy(update={"network": network})
+        for network in (small_network(), small_network("monai", features=()))
+    ]
+    known, unknown = (
+        estimate_memory(
+            make_predictor([build_network(plan.network).eval()], plan, info.task),
+            (64, 64, 64),
+            (64, 64, 64),
+        )
+        for plan in plans
+    )
+    assert unknown.network > 4 * known.network
 
 
 def test_sums_grow_with_the_plane_and_not_with_the_depth_of_a_volume():

@@ -1,19 +1,21 @@
 """Region losses agree with MONAI and torch, and skip what a label cannot tell."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from monai.losses.dice import DiceLoss
+from monai.losses.dice import DiceLoss, GeneralizedDiceLoss
 from monai.losses.focal_loss import FocalLoss
 from monai.losses.tversky import TverskyLoss
 from torch.nn import functional
 
-from pipeline.models.loss_terms import LossSettings
+from pipeline.models.loss_terms import LossKind, LossSettings
 from pipeline.models.region_loss import RegionLoss
 
-KINDS = ("dice_ce", "dice", "ce", "dice_focal", "tversky", "tversky_ce", "focal_tversky")
+KINDS = get_args(LossKind)
 # Whole, core and enhancing tumor of BraTS, over edema, necrosis and enhancing tumor.
 REGIONS = ((1, 2, 3), (2, 3), (3,))
 IGNORED = 255
@@ -56,9 +58,13 @@ def test_terms_agree_with_monai_and_torch_in_value_and_gradient(seed, batch):
     dice = DiceLoss(batch=batch, **MONAI)
     tversky = TverskyLoss(alpha=0.3, beta=0.7, batch=batch, **MONAI)
     focal = FocalLoss(gamma=2.0)
+    # Its constants are added to sums of 1/volume, not of voxels.
+    generalized = GeneralizedDiceLoss(sigmoid=True, batch=batch, smooth_nr=0.0, smooth_dr=0.0)
     theirs = {
         "dice": dice,
         "tversky": tversky,
+        "generalized_dice": generalized,
+        "generalized_dice_ce": lambda x, t: generalized(x, t) + binary(x, t),
         "ce": binary,
         "dice_ce": lambda x, t: dice(x, t) + binary(x, t),
         "dice_focal": lambda x, t: dice(x, t) + focal(x, t),

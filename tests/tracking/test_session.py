@@ -50,6 +50,27 @@ def test_parent_keeps_its_name_when_a_stage_gives_none(place):
     assert place.parent().info.run_name == "kept"
 
 
+def test_trainings_lie_below_what_was_made_of_them(place):
+    keys = []
+    for name in ("fold-0", "fold-1"):
+        with place.open("train", run_name=name, new_parent=True) as tracker:
+            keys.append(tracker.parent_key)
+    members = [*keys, "nobody"]
+    with place.open("cross-validation", run_name="cv", new_parent=True, members=members):
+        pass
+    *folds, above = place.parents()
+    assert above.info.run_name == "cv"
+    assert [f.data.tags["mlflow.parentRunId"] for f in folds] == [above.info.run_id] * 2
+    assert "mlflow.parentRunId" not in above.data.tags
+    # Each still links to its own stages, and the one above names them all.
+    assert [f.info.status for f in folds] == ["FINISHED"] * 2
+    for fold in folds:
+        assert "Stages: [train]" in fold.data.tags["mlflow.note.content"]
+    text = above.data.tags["mlflow.note.content"]
+    assert "[fold-0]" in text
+    assert "[cross-validation]" in text
+
+
 def test_run_id_is_the_parents(place):
     with place.open() as tracker:
         assert tracker.run_id == place.parent().info.run_id

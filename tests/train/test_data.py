@@ -1,5 +1,8 @@
 """Batches: the same for the same step, every case equally often, foreground where promised."""
 
+import hashlib
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +11,12 @@ import torch
 from workfolders import audited, quick
 
 from pipeline.artifacts import DatasetManifest, read_artifact
+from pipeline.train import data
 from pipeline.train.data import BatchSource
 from pipeline.train.prepare import PreparedCase, prepare_cases
 from pipeline.train.select import select_training
 from pipeline.transforms.config import AugmentationConfig
+from pipeline.transforms.patch_reader import read_patches
 
 CPU = torch.device("cpu")
 
@@ -49,6 +54,81 @@ def test_a_batch_depends_on_seed_and_step_only(training, cases):
     other = BatchSource(cases, chosen.plan, chosen.config.model_copy(update={"seed": 1}), CPU)
     assert not torch.equal(other.batch(7).image, later.image)
     assert not torch.equal(one.batch(8).image, later.image)
+
+
+ALL_ON = AugmentationConfig(
+    affine_probability=1,
+    elastic_probability=0.5,
+    right_angle_probability=0.5,
+    noise_probability=1,
+    blur_probability=0.5,
+    brightness_probability=1,
+    gamma_probability=0.5,
+    low_resolution_probability=0.5,
+)
+
+
+def digest(batch) -> str:
+    return hashlib.sha256(batch.image.numpy().tobytes() + batch.label.numpy().tobytes()).hexdigest()
+
+
+def digest_in_this_process(cases, plan, config, step) -> str:
+    torch.set_num_threads(1)
+    return digest(BatchSource(cases, plan, config, CPU).batch(step))
+
+
+def test_another_process_asked_in_another_order_gives_the_same_batches(training, cases):
+    chosen, _ = training
+    config = chosen.config.model_copy(update={"augmentation": ALL_ON})
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    here = [digest(BatchSource(cases, chosen.plan, config, CPU).batch(step)) for step in range(3)]
+    torch.set_num_threads(n_threads)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        asked = [
+            pool.submit(digest_in_this_process, cases, chosen.plan, config, step)
+            for step in (2, 0, 1)
+        ]
+        there = [one.result() for one in asked]
+    assert there == [here[2], here[0], here[1]]
+
+
+def test_no_two_samples_of_three_epochs_share_their_augmentation(training, cases, monkeypatch):
+    chosen, _ = training
+    config = chosen.config.model_copy(update={"augmentation": ALL_ON})
+    poses, changes = [], []
+    read, change = data.read_patch, data.change_intensities
+
+    def note_pose(image, label, pose, patch_size):
+        poses.append(pose.matrix.tobytes())
+        return read(image, label, pose, patch_size)
+
+    def note_changes(patches, drawn):
+        changes.extend(one.noise for one in drawn)
+        return change(patches, drawn)
+
+    monkeypatch.setattr(data, "read_patch", note_pose)
+    monkeypatch.setattr(data, "change_intensities", note_changes)
+    source = BatchSource(cases, chosen.plan, config, CPU)
+    for step in range(4):
+        source.batch(step)
+    assert len(poses) == len(set(poses)) == 3 * len(cases)
+    assert len(changes) == len(set(changes)) == 3 * len(cases)
+
+
+def test_the_batched_reader_of_gpus_gives_the_batches_of_a_cpu(training, cases, monkeypatch):
+    chosen, _ = training
+    config = chosen.config.model_copy(update={"augmentation": ALL_ON})
+    source = BatchSource(cases, chosen.plan, config, CPU)
+    expected = source.batch(1)
+
+    def read_together(sources, poses, patch_size):
+        return read_patches([(one.image, one.label) for one in sources], poses, patch_size)
+
+    monkeypatch.setattr(data, "_read", read_together)
+    batch = source.batch(1)
+    assert torch.allclose(batch.image, expected.image, atol=1e-4)
+    assert (batch.label != expected.label).float().mean() < 1e-3
 
 
 def test_every_case_is_drawn_once_per_epoch(training, cases):

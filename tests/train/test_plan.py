@@ -3,44 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from fingerprints import make_row, make_task
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.artifacts import QUANTILE_LEVELS, CaseFingerprint, ChannelStatistics, Task
 from pipeline.core.errors import ConfigError
-from pipeline.core.task import Channel, LabelClass
 from pipeline.models.networks import build_network
 from pipeline.train.config import NetworkConfig, OptimizerConfig, TrainConfig
 from pipeline.train.plan import make_plan
-
-
-def make_task(*names: str, modality: str = "mr", n_channels: int = 1) -> Task:
-    channels = tuple(Channel(name=f"c{i}", modality=modality) for i in range(n_channels))
-    classes = tuple(
-        LabelClass(name=name, index=i, source_values=(i,)) for i, name in enumerate(names, start=1)
-    )
-    return Task(channels=channels, classes=classes)
-
-
-def make_row(
-    shape=(64, 64, 64), spacing_mm=(1.0, 1.0, 1.0), case_id="a", nonzero=1.0, values=None
-) -> CaseFingerprint:
-    values = np.linspace(-1, 1, 1001) if values is None else np.asarray(values, dtype=float)
-    statistics = ChannelStatistics(
-        n_voxels=len(values),
-        mean=float(values.mean()),
-        std=float(values.std()),
-        quantiles=tuple(float(q) for q in np.quantile(values, QUANTILE_LEVELS)),
-    )
-    return CaseFingerprint(
-        case_id=case_id,
-        shape=shape,
-        spacing_mm=spacing_mm,
-        foreground=(statistics,),
-        nonzero_fraction=nonzero,
-        n_class_voxels=(10,),
-    )
 
 
 def test_hippocampus_sized_cases_get_the_known_plan():

@@ -13,7 +13,7 @@ from pipeline.train import data, preflight, prepare, selftest
 from pipeline.train.data import Batch, BatchSource
 from pipeline.train.select import Training, select_training
 from pipeline.train.stage import check_only
-from pipeline.transforms.augment import PatchPose
+from pipeline.transforms.pose import PatchPose
 
 
 @pytest.fixture(scope="module")

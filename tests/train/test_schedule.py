@@ -6,12 +6,16 @@ from hypothesis import strategies as st
 
 from pipeline.train.config import OptimizerConfig, TrainConfig
 from pipeline.train.schedule import (
+    ONE_CYCLE_START,
     Pace,
+    RateState,
     begin_round,
     budget_seconds,
+    current_rate,
     drop_rounds,
     fixed_steps,
     learning_rate,
+    momentum,
     steps_in_time,
     steps_of_round,
 )
@@ -33,7 +37,7 @@ def test_rounds_add_up_to_the_steps_asked_for(total, n_rounds):
     assert progress == sorted(progress)
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "poly"])
+@pytest.mark.parametrize("schedule", ["cosine", "poly", "one_cycle", "plateau"])
 def test_learning_rate_rises_then_falls_to_zero(schedule):
     config = OptimizerConfig(schedule=schedule, warmup_fraction=0.1)
     rates = [learning_rate(i / 1000, 1e-3, config) for i in range(1001)]
@@ -86,3 +90,54 @@ def test_lengths_of_training():
     assert fixed_steps(TrainConfig(epochs=1.5), 10) == 15
     assert fixed_steps(TrainConfig(budget_minutes=2), 10) is None
     assert budget_seconds(TrainConfig(budget_minutes=2)) == 120
+
+
+def test_one_cycle_rises_and_falls_as_a_cosine_and_momentum_mirrors_it():
+    config = OptimizerConfig(schedule="one_cycle", warmup_fraction=0.3)
+    progress = [i / 1000 for i in range(1001)]
+    rates = [learning_rate(p, 1e-2, config) for p in progress]
+    moments = [momentum(rate, 1e-2, config) for rate in rates]
+    assert rates[0] == pytest.approx(1e-2 / ONE_CYCLE_START)
+    # Half way up a cosine lies half of the rise.
+    assert rates[150] == pytest.approx(1e-2 * (1 / ONE_CYCLE_START + 1) / 2)
+    assert rates[650] == pytest.approx(1e-2 / 2)
+    assert (moments[0], moments[300], moments[-1]) == pytest.approx((0.95, 0.85, 0.95))
+    assert moments[:301] == sorted(moments[:301], reverse=True)
+    assert moments[300:] == sorted(moments[300:])
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "poly", "plateau"])
+def test_other_schedules_leave_the_momentum_alone(schedule):
+    assert momentum(1e-3, 1e-2, OptimizerConfig(schedule=schedule)) is None
+
+
+def test_a_plateau_is_flat_until_its_last_part():
+    config = OptimizerConfig(schedule="plateau", warmup_fraction=0.1, anneal_fraction=0.25)
+    assert learning_rate(0.1, 1e-3, config) == pytest.approx(1e-3)
+    assert learning_rate(0.75, 1e-3, config) == pytest.approx(1e-3)
+    assert learning_rate(0.875, 1e-3, config) == pytest.approx(0.5e-3)
+    assert learning_rate(1.0, 1e-3, config) == 0
+
+
+def test_steps_down_of_a_plateau_multiply_the_rate():
+    config = OptimizerConfig(schedule="plateau")
+    pace = Pace(10, round=4, first_step=40, end_step=50)
+    assert current_rate(pace, RateState(factor=0.25), 45, 1e-3, config) == pytest.approx(0.25e-3)
+
+
+@given(n_left=st.integers(1, 10), done=st.integers(1, 30))
+def test_an_early_end_begins_at_the_present_rate_and_reaches_zero(n_left, done):
+    config = OptimizerConfig(schedule="cosine")
+    rates = RateState(stop_round=done, stop_rate=3e-4)
+    pace = Pace(done + n_left, round=done, first_step=0, end_step=10)
+    seen = []
+    while pace.round < pace.n_rounds:
+        seen += [current_rate(pace, rates, step, 1e-3, config) for step in range(11)]
+        pace.round += 1
+    assert seen[0] == pytest.approx(3e-4)
+    assert seen == pytest.approx(sorted(seen, reverse=True))
+    assert seen[-1] == pytest.approx(0, abs=1e-12)
+
+
+def test_a_round_knows_where_it_lies():
+    assert Pace(4, round=1).limits == (0.25, 0.5)

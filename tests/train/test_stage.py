@@ -32,6 +32,7 @@ from pipeline.models.checkpoint import load_model, load_state
 from pipeline.train import loop
 from pipeline.train.config import TrainConfig
 from pipeline.train.learner import Learner
+from pipeline.train.meters import MEASURED
 from pipeline.train.select import select_training
 from pipeline.train.stage import train
 
@@ -135,7 +136,7 @@ def test_a_stopped_training_goes_on_exactly(workspace, stop_at, step, monkeypatc
     mine = (workspace.fold_dir("0") / "history.csv").read_text().splitlines()
     theirs = (other.fold_dir("0") / "history.csv").read_text().splitlines()
     # Time and speed differ; losses and Dice do not.
-    timed = [i for i, c in enumerate(mine[0].split(",")) if "elapsed" in c or "per_s" in c]
+    timed = [i for i, c in enumerate(mine[0].split(",")) if c in MEASURED]
     for a, b in zip(mine, theirs, strict=True):
         pairs = zip(a.split(","), b.split(","), strict=True)
         assert [p for i, p in enumerate(pairs) if i not in timed and p[0] != p[1]] == []

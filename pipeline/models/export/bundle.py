@@ -18,6 +18,7 @@ from pipeline.models.export.bundle_config import (
     inference_config,
 )
 from pipeline.models.export.card import steps_of, write_card
+from pipeline.models.networks import plain_weights
 
 # MONAI Label guesses what a bundle does from the name of its folder.
 NAME_PART = "segmentation"
@@ -49,7 +50,7 @@ def write_bundle(model: Model, folder: Path) -> tuple[str, ...]:
         (folder / name).mkdir()
     _write_json(folder / "configs" / "inference.json", config)
     _write_json(folder / "configs" / "metadata.json", metadata(model.info))
-    torch.save(model.network.state_dict(), folder / MODEL_FILE)
+    torch.save(plain_weights(model.network.state_dict()), folder / MODEL_FILE)
     write_text(folder / "docs" / "README.md", _readme(model.info, limits))
     return limits
 

@@ -3,12 +3,14 @@
 The text is data: nothing of this project is imported when a bundle runs.
 """
 
+import json
 from typing import Any
 
 from pipeline.artifacts import ModelInfo, NetworkPlan, Normalization, Plan
 from pipeline.core.errors import UsageError
 from pipeline.core.geometry import Spacing
 from pipeline.models.export.card import OVERLAP
+from pipeline.models.networks import network_arguments, network_name
 from pipeline.transforms.preprocess import (
     IMAGE_ORDER,
     MAX_ISOTROPIC_RATIO,
@@ -25,6 +27,8 @@ MODEL_FILE = "models/model.pt"
 _CORNERS, _FACES = 3, 1
 # Voxels; breaks ties, and moves nothing that could be seen.
 _UPWARD = 1e-6
+# What MONAI's configuration parser takes for code, a reference, a file, or something to build.
+_MARKS = ('"$', "@", "%", '"_')
 _SLICES = "@slice_axis(x.pixdim.tolist())"
 
 
@@ -120,37 +124,27 @@ def inferer_config(plan: Plan) -> Settings:
 
 
 def network_config(plan: NetworkPlan) -> Settings:
-    """The network as MONAI's configuration parser builds it; see `pipeline.models.networks`."""
-    common: Settings = {
-        "spatial_dims": 3,
-        "in_channels": plan.n_input_channels,
-        "out_channels": plan.n_output_channels,
-    }
-    activation = ["leakyrelu", {"inplace": True, "negative_slope": 0.01}]
-    norm = ["instance", {"affine": True, "eps": 1e-5}]
-    strides = [list(stride) for stride in plan.strides]
-    match plan.kind:
-        case "dynunet":
-            return {
-                "_target_": "DynUNet",
-                **common,
-                "kernel_size": [list(kernel) for kernel in plan.kernels],
-                "strides": strides,
-                "upsample_kernel_size": strides[1:],
-                "filters": list(plan.features),
-                "norm_name": norm,
-                "act_name": activation,
-            }
-        case "unet":
-            return {
-                "_target_": "UNet",
-                **common,
-                "channels": list(plan.features),
-                "strides": strides[1:],
-                "num_res_units": 2,
-                "norm": norm,
-                "act": activation,
-            }
+    """The network as MONAI's configuration parser builds it.
+
+    Args:
+        plan: Architecture.
+
+    Returns:
+        Its class and arguments, without outputs that only training uses.
+
+    Raises:
+        UsageError: If an argument would be read as a program or as a reference.
+    """
+    # Tuples become lists, as they do in the file.
+    arguments: Settings = json.loads(json.dumps(network_arguments(plan)))
+    for name, value in arguments.items():
+        if any(mark in json.dumps(value) for mark in _MARKS):
+            raise UsageError(
+                f"argument '{name}' of the network means something else in a MONAI bundle: {value}",
+                where="voxline export --to bundle",
+                fix="use --to pt2, onnx or mlflow",
+            )
+    return {"_target_": f"monai.networks.nets.{network_name(plan)}", **arguments}
 
 
 def preprocessing_config(info: ModelInfo) -> list[Settings]:

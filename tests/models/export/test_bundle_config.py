@@ -10,6 +10,7 @@ import torch
 from export_builders import CT, info_with, untrained
 from hypothesis import given
 from hypothesis import strategies as st
+from network_builders import PARAMETERS, patch_of, small_network
 from phantoms import case, write_nifti
 
 from pipeline.artifacts import CleanupRule, Normalization, Region
@@ -18,6 +19,7 @@ from pipeline.core.geometry import Geometry, spacing_of
 from pipeline.core.volume import Volume, to_ras
 from pipeline.infer.predict import predict_case
 from pipeline.models.export.bundle_config import inference_config, network_config
+from pipeline.models.networks import build_network, plain_weights
 from pipeline.models.window import window_starts
 from pipeline.transforms.preprocess import (
     interpolation_orders,
@@ -180,17 +182,27 @@ def functions_for(target_mm):
     return {name: parser.get_parsed_content(name) for name in names}
 
 
-@pytest.mark.parametrize("kind", ["dynunet", "unet"])
-def test_the_network_is_ours(kind):
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_the_network_is_ours(name):
     from monai.bundle import ConfigParser
 
-    info = info_with(kind=kind)
-    model = untrained(info)
-    network = ConfigParser({"net": network_config(info.plan.network)}).get_parsed_content("net")
-    network.load_state_dict(model.network.state_dict())
-    windows = torch.randn(1, 1, 16, 16, 16)
+    if name == "swinunetr":
+        pytest.importorskip("einops")
+    plan = small_network(name)
+    ours = build_network(plan).eval()
+    config = json.loads(json.dumps(network_config(plan)))
+    network = ConfigParser({"net": config}).get_parsed_content("net")
+    network.load_state_dict(plain_weights(ours.state_dict()))
+    windows = torch.randn(1, 1, *patch_of(name))
     with torch.inference_mode():
-        assert torch.equal(network.eval()(windows), model.network(windows))
+        assert torch.equal(network.eval()(windows), ours(windows))
+
+
+@pytest.mark.parametrize("value", ["$__import__('os')", "@device", {"_target_": "os.system"}])
+def test_arguments_that_a_bundle_would_run_are_refused(value):
+    plan = small_network("unet", args={"norm": value})
+    with pytest.raises(UsageError, match="'norm' of the network means something else"):
+        network_config(plan)
 
 
 def test_files_of_one_channel_each_are_grouped(tmp_path):
