@@ -209,6 +209,8 @@ def joined_ranks() -> Iterator[Ranks]:
         _PRESENT.reset(token)
         # Taking part in the end of a group whose other members are gone would wait for them.
         if ranks.can_be_told:
+            # Together: a process that ends while gloo still sends to another is aborted.
+            dist.barrier()
             dist.destroy_process_group()
 
 
