@@ -62,7 +62,11 @@ def describe_range(result: "RangeResult") -> str:
     ]
     if result.diverged_at is not None:
         lines.append(f"It diverges at {result.diverged_at:.2g}.")
-    lines.append(f"Use: --set train.optimizer.learning_rate={result.steepest:.2g}")
+    lines += [
+        f"Use: --set train.optimizer.learning_rate={result.steepest:.2g}",
+        "A hundred steps bear higher rates than a whole training does, with AdamW above all: take "
+        "it as the upper end, and hold it against the planned rate (--sweep).",
+    ]
     return "\n".join(lines) + "\n"
 
 
