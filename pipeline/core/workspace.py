@@ -80,6 +80,23 @@ class Workspace:
         return self.root / "evaluate" / dataset_name
 
 
+def put_aside(folder: Path, shelf: Path) -> Path:
+    """Move a folder out of the way under the next free number; nothing is ever overwritten.
+
+    Args:
+        folder: What is to be replaced.
+        shelf: Folder for what was replaced before; created if needed.
+
+    Returns:
+        Where it lies now.
+    """
+    shelf.mkdir(parents=True, exist_ok=True)
+    taken = [int(old.name.rpartition("-")[2]) for old in shelf.glob(f"{folder.name}-*")]
+    target = shelf / f"{folder.name}-{1 + max(taken, default=0):03d}"
+    folder.rename(target)
+    return target
+
+
 @contextmanager
 def atomic_write(file: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Write a file so that it is either complete or as it was before, whatever happens.

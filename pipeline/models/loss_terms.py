@@ -1,45 +1,13 @@
 """What every loss is made of: its settings, its parts, and the terms of overlap."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-LossKind = Literal[
-    "dice_ce",
-    "dice",
-    "ce",
-    "dice_focal",
-    "generalized_dice",
-    "generalized_dice_ce",
-    "tversky",
-    "tversky_ce",
-    "focal_tversky",
-    "focal_tversky_ce",
-]
+from pipeline.models.loss_kinds import OVERLAP, VOXELWISE, LossKind
 
-# What each kind is made of: an overlap term and a term per voxel.
-OVERLAP: dict[str, str] = {
-    "dice_ce": "dice",
-    "dice": "dice",
-    "dice_focal": "dice",
-    "generalized_dice": "generalized_dice",
-    "generalized_dice_ce": "generalized_dice",
-    "tversky": "tversky",
-    "tversky_ce": "tversky",
-    "focal_tversky": "focal_tversky",
-    "focal_tversky_ce": "focal_tversky",
-}
-VOXELWISE: dict[str, str] = {
-    "dice_ce": "ce",
-    "ce": "ce",
-    "generalized_dice_ce": "ce",
-    "tversky_ce": "ce",
-    "focal_tversky_ce": "ce",
-    "dice_focal": "focal",
-}
 # In denominators only: in a numerator it would count as agreement where nothing agrees.
 _SMOOTH = 1e-5
 # A power below 1 has no finite slope at zero; below this doubt it is cut off.

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pipeline.models.across import Gather, mean_across, rows_across, total_across
+from pipeline.models.loss_kinds import OVERLAP, VOXELWISE
 from pipeline.models.loss_terms import (
-    OVERLAP,
-    VOXELWISE,
     LossParts,
     LossSettings,
     Sums,

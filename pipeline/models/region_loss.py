@@ -9,9 +9,8 @@ from torch.nn.functional import logsigmoid
 from typing_extensions import override
 
 from pipeline.models.across import Gather, rows_across, total_across
+from pipeline.models.loss_kinds import OVERLAP, VOXELWISE
 from pipeline.models.loss_terms import (
-    OVERLAP,
-    VOXELWISE,
     LossParts,
     LossSettings,
     Sums,

@@ -126,3 +126,11 @@ def _environment() -> dict[str, object]:
         "n_cores": os.cpu_count(),
         "packages": dict(sorted(versions.items())),
     }
+
+
+def result_key(file: Path) -> str:
+    """What a finished stage was computed from; empty if its `result.json` is missing or damaged."""
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["key"])
+    except (OSError, ValueError, KeyError):
+        return ""

@@ -1,6 +1,5 @@
 """One function per command: run what is missing first, then the stage, and say how it ended."""
 
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -31,7 +30,7 @@ from pipeline.core.parallel_config import Part
 from pipeline.core.workspace import Workspace, write_json
 from pipeline.experiment import experiment_schema
 from pipeline.io.discover import DatasetFolder
-from pipeline.runner.around import stage_run
+from pipeline.runner.around import result_key, stage_run
 from pipeline.runner.ingests import ingest_dataset
 from pipeline.runner.request import (
     RUNS_DIR,
@@ -268,7 +267,7 @@ def _audit_if_stale(request: Request) -> None:
         reason = "there is no audit of these data yet"
     elif not _is_readable(workspace):
         reason = "a file of the last audit is damaged"
-    elif _result_key(result_file) != _audit_key(request):
+    elif result_key(result_file) != _audit_key(request):
         reason = "data or audit settings changed since the last audit"
     else:
         logger.info("audit is up to date")
@@ -328,13 +327,6 @@ def _audit_key(request: Request) -> str:
     facts = manifest.model_dump_json(exclude={"root", "source"})
     text = facts + request.experiment.audit.model_dump_json()
     return blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _result_key(file: Path) -> str:
-    try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["key"])
-    except (OSError, ValueError, KeyError):
-        return ""
 
 
 def _score_status(summary: Summary) -> int:

@@ -1,6 +1,5 @@
 """One training as the commands run it: planned, tracked, and described in MLflow."""
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,8 +9,8 @@ from pathlib import Path
 
 from pipeline.artifacts import DatasetManifest, Finding, ModelCard, read_artifact
 from pipeline.core.tracker import Tracker
-from pipeline.core.workspace import TRACKING_PARENT, Workspace, write_text
-from pipeline.runner.around import stage_run
+from pipeline.core.workspace import TRACKING_PARENT, Workspace, put_aside, write_text
+from pipeline.runner.around import result_key, stage_run
 from pipeline.runner.request import Request
 from pipeline.tracking.processes import cost_so_far
 
@@ -132,19 +131,13 @@ def shelve_other(group: Group, shelf: Path) -> None:
     """
     if not group.folder.exists() or group_key(group.folder) in (group.key, ""):
         return
-    shelf.mkdir(parents=True, exist_ok=True)
-    taken = [int(old.name.rpartition("-")[2]) for old in shelf.glob(f"{group.folder.name}-*")]
-    target = shelf / f"{group.folder.name}-{1 + max(taken, default=0):03d}"
-    group.folder.rename(target)
+    target = put_aside(group.folder, shelf)
     logger.info("other trainings: the result of before is kept in %s", target)
 
 
 def group_key(folder: Path) -> str:
     """Key of the trainings whose common result lies in a folder; empty if it is not complete."""
-    try:
-        return str(json.loads((folder / "result.json").read_text(encoding="utf-8"))["key"])
-    except (OSError, ValueError, KeyError):
-        return ""
+    return result_key(folder / "result.json")
 
 
 def waive_with(request: Request) -> Callable[[Sequence[Finding]], tuple[Finding, ...]]:

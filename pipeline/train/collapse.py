@@ -6,10 +6,10 @@ added to the overlap, once, from the next step on.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 from pipeline.artifacts import Finding
+from pipeline.models.loss_kinds import OVERLAP
 from pipeline.train.config import LossConfig
 from pipeline.train.state import LoopParts, LoopState
 from pipeline.train.teamwork import share_start
@@ -17,19 +17,6 @@ from pipeline.train.teamwork import share_start
 logger = logging.getLogger(__name__)
 
 COLLAPSED = ("blank", "filled")
-_WithCrossEntropy = Literal["dice_ce", "generalized_dice_ce", "tversky_ce", "focal_tversky_ce"]
-# The same overlap and cross-entropy; kinds that name a term per voxel had it weighted with 0.
-_WITH_CE: Mapping[str, _WithCrossEntropy] = {
-    "dice": "dice_ce",
-    "dice_ce": "dice_ce",
-    "dice_focal": "dice_ce",
-    "generalized_dice": "generalized_dice_ce",
-    "generalized_dice_ce": "generalized_dice_ce",
-    "tversky": "tversky_ce",
-    "tversky_ce": "tversky_ce",
-    "focal_tversky": "focal_tversky_ce",
-    "focal_tversky_ce": "focal_tversky_ce",
-}
 
 
 def with_cross_entropy(config: LossConfig) -> LossConfig | None:
@@ -42,11 +29,12 @@ def with_cross_entropy(config: LossConfig) -> LossConfig | None:
         The loss; None if the present one has a term per voxel already, or is one of MONAI, of
         which nobody knows what it is made of.
     """
-    if config.has_voxel_term or config.kind not in _WITH_CE:
+    if config.has_voxel_term or config.kind not in OVERLAP:
         return None
     return config.model_copy(
         update={
-            "kind": _WITH_CE[config.kind],
+            # Kinds that name a term per voxel had it weighted with 0.
+            "kind": f"{OVERLAP[config.kind]}_ce",
             "ce_weight": config.ce_weight or 1.0,
             # Decided when there was no cross-entropy; the overlap stays what it was.
             "include_background": config.has_background_dice,

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from pipeline.core.config import StrictModel
+from pipeline.models.loss_kinds import VOXELWISE, LossKind
 from pipeline.transforms.config import AugmentationConfig, Positive
 
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -21,19 +22,7 @@ Size3 = tuple[Count, Count, Count]
 class LossConfig(StrictModel):
     """What training minimizes."""
 
-    kind: Literal[
-        "dice_ce",
-        "dice",
-        "ce",
-        "dice_focal",
-        "generalized_dice",
-        "generalized_dice_ce",
-        "tversky",
-        "tversky_ce",
-        "focal_tversky",
-        "focal_tversky_ce",
-        "monai",
-    ] = Field(
+    kind: Literal[LossKind, "monai"] = Field(
         default="dice_ce",
         description="overlap term (Dice, generalized Dice, Tversky or its root) and term per voxel "
         "(cross-entropy or focal loss), or one of them alone; monai: the one called name",
@@ -72,14 +61,7 @@ class LossConfig(StrictModel):
     @property
     def has_voxel_term(self) -> bool:
         """Whether every voxel counts for itself, beside or instead of the overlap."""
-        return self.ce_weight > 0 and self.kind in {
-            "dice_ce",
-            "ce",
-            "dice_focal",
-            "generalized_dice_ce",
-            "tversky_ce",
-            "focal_tversky_ce",
-        }
+        return self.ce_weight > 0 and self.kind in VOXELWISE
 
     @property
     def has_background_dice(self) -> bool:

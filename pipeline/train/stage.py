@@ -26,7 +26,7 @@ from pipeline.core.interrupt import stop_requests
 from pipeline.core.log import format_duration, progress_bar
 from pipeline.core.seeds import generator_for
 from pipeline.core.tracker import NullTracker, Tracker
-from pipeline.core.workspace import TRACKING_PARENT, Workspace, write_json, write_text
+from pipeline.core.workspace import TRACKING_PARENT, Workspace, put_aside, write_json, write_text
 from pipeline.metrics.aggregate import summarize
 from pipeline.metrics.policy import policy_named
 from pipeline.metrics.regions import unions_of
@@ -187,12 +187,7 @@ def _archive(workspace: Workspace, folder: Path) -> None:
     """Put an earlier training of another configuration aside; nothing is ever overwritten."""
     if not any((folder / name).exists() for name in TRAINING_FILES):
         return
-    shelf = workspace.stage_dir("train") / "archive"
-    shelf.mkdir(parents=True, exist_ok=True)
-    taken = [int(old.name.rpartition("-")[2]) for old in shelf.glob(f"{folder.name}-*")]
-    number = 1 + max(taken, default=0)
-    target = shelf / f"{folder.name}-{number:03d}"
-    folder.rename(target)
+    target = put_aside(folder, workspace.stage_dir("train") / "archive")
     logger.info("configuration or data changed: the earlier training is kept in %s", target)
 
 

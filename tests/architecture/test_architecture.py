@@ -23,6 +23,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "pipeline.cli_train": "tests/test_cli.py: whole commands",
     "pipeline.train.rounds": "tests/train/test_stage.py: whole trainings, stopped and resumed",
     "pipeline.train.snapshot": "tests/train/test_stage.py: whole trainings, stopped and resumed",
+    "pipeline.models.loss_kinds": "tests/models/test_losses.py: every kind, held against MONAI",
     "pipeline.core.artifact": "tests/test_artifacts.py: files of every kind, read and refused",
     "pipeline.models.segment": "tests/infer/test_predict.py: prediction in all orientations",
     "pipeline.runner.audits": "tests/test_cli_audits.py: whole commands",
