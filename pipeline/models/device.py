@@ -39,6 +39,23 @@ def use_all_cores() -> None:
         torch.set_num_threads(available_cores())
 
 
+def mixed_precision_dtype(device: torch.device) -> torch.dtype | None:
+    """Number format of convolutions in mixed precision.
+
+    Args:
+        device: Where to train.
+
+    Returns:
+        bfloat16 where the device computes with it; else float16 on a GPU, None on a CPU: there,
+        emulated, it is slower than float32.
+    """
+    if device.type == "cuda":
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_bfloat16 else torch.float16
+    able = torch.cpu.get_capabilities()
+    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else None
+
+
 def make_deterministic(device: torch.device, *, is_asked: bool) -> None:
     """Let the same step give the same bits: always on a CPU, on a GPU when asked for.
 

@@ -228,7 +228,11 @@ class TrainConfig(StrictModel):
     deterministic: bool = Field(
         default=False, description="same result bit by bit on a GPU too, slower; a CPU always is"
     )
-    amp: bool = Field(default=True, description="mixed precision on a GPU; never on a CPU")
+    amp: bool = Field(
+        default=True,
+        description="mixed precision: bfloat16 on a GPU or CPU that computes with it, float16 on "
+        "any other GPU, none on any other CPU",
+    )
     overlap: float = Field(default=0.5, ge=0, lt=1, description="window overlap in validation")
     cleanup: bool = Field(
         default=True,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pipeline.artifacts import Plan, Task
 from pipeline.models.across import gather_sums
 from pipeline.models.deep_supervision import DeepSupervisionLoss
+from pipeline.models.device import mixed_precision_dtype
 from pipeline.models.loss_terms import LossParts, LossSettings
 from pipeline.models.losses import SegmentationLoss
 from pipeline.models.monai_loss import MonaiLoss, refusal_of
@@ -66,7 +67,7 @@ class Learner:
         self.take_loss(config.loss)
         self._optimizer = _optimizer(self.network, plan.learning_rate, config)
         self._n_updates = 0
-        self._amp_dtype = _amp_dtype(config, device)
+        self._amp_dtype = mixed_precision_dtype(device) if config.amp else None
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._amp_dtype is torch.float16)
         # Set where several processes train together; each then brings its share of the batch.
         self.ranks: Ranks | None = None
@@ -240,13 +241,4 @@ def _optimizer(network: nn.Module, rate: float, config: TrainConfig) -> torch.op
         )
     return torch.optim.AdamW(
         network.parameters(), lr=rate, weight_decay=chosen.weight_decay, fused=True
-    )
-
-
-def _amp_dtype(config: TrainConfig, device: torch.device) -> torch.dtype | None:
-    """bfloat16 where the GPU has it, else float16; none on a CPU, where both are slower."""
-    if not config.amp or device.type != "cuda":
-        return None
-    return (
-        torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     )
