@@ -101,7 +101,8 @@ def _train_here(data: Path, folder: Path, minutes: float, settings: list[str]) -
         shutil.copy(data / "imagesTr" / f"{case_id}.nii.gz", images)
     model = work / "train" / "fold_0" / "best.pt"
     _voxline("infer", "--data", str(images), "--model", str(model), "--work", str(work))
-    shutil.copytree(work / "infer" / images.name / "predictions", folder / "predictions")
+    (inferred,) = (work / "infer").iterdir()
+    shutil.copytree(inferred / "predictions", folder / "predictions")
     card = json.loads((work / "train" / "fold_0" / "model_card.json").read_text())
     return int(card["n_steps"])
 
