@@ -280,9 +280,8 @@ class ModelInfo(Artifact):
         default=(), description="applied to every prediction, in this order"
     )
     training_ranges: TrainingRanges | None = None
-    versions: dict[str, str] = Field(
-        default_factory=dict, description="packages it was trained with"
-    )
+    versions: dict[str, str] = Field(default_factory=dict, description="of packages in training")
+    number_format: str | None = Field(default=None, description="of convolutions in training")
 
 
 # --- infer and evaluate ---------------------------------------------------------------------------

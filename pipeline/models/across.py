@@ -67,6 +67,23 @@ def total_across(
     return both[0], both[1]
 
 
+def rows_of_all(values: Tensor, gather: Gather | None) -> Tensor:
+    """The patches of all processes, for what cannot be taken apart into sums.
+
+    Args:
+        values: Of the patches of this process, shape (batch, ...); integers up to 2**24.
+        gather: None if there is no other process.
+
+    Returns:
+        The same with all patches, in the order of the batch.
+    """
+    if gather is None:
+        return values
+    kind = torch.promote_types(values.dtype, torch.float32)
+    rows = gather(values.flatten(1).to(kind))
+    return rows.to(values.dtype).reshape(len(rows), *values.shape[1:])
+
+
 def mean_across(mean: Float[Tensor, ""], gather: Gather | None) -> Tensor:
     """The mean of means over as many values in every process.
 

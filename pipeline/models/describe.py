@@ -144,6 +144,8 @@ def _preparation(info: ModelInfo) -> list[str]:
     network = plan.network
     name = network.name or network.kind
     features = f" with {'-'.join(map(str, network.features))} features" if network.features else ""
+    if network.args:
+        features += f" ({', '.join(f'{name} {value}' for name, value in network.args.items())})"
     return [
         *lines,
         f"1. Resampled to {_by(plan.preprocessing.spacing_mm)} mm.",
@@ -167,6 +169,7 @@ def _origin(info: ModelInfo) -> list[str]:
         "## Origin",
         "",
         f"- Voxline {info.voxline_version}; {some_of(versions, 20) or 'other versions unknown'}",
+        f"- convolutions in training computed in {info.number_format or 'an unknown format'}",
         f"- dataset digest {info.dataset_digest}, fold {info.fold}",
         f"- MLflow run {info.mlflow_run_id or 'none'}",
     ]

@@ -10,6 +10,9 @@ from pipeline.core.parallel import available_cores
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
+# What torch's allocator for the CPU says; it raises a plain RuntimeError.
+_CPU_MESSAGES = ("not enough memory", "can't allocate memory", "cannot allocate memory")
+
 
 def choose_device(name: DeviceName) -> torch.device:
     """Resolve "auto"; refuse a GPU that is not there.
@@ -56,6 +59,20 @@ def mixed_precision_dtype(device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else None
 
 
+def number_format(device: torch.device, *, is_mixed: bool) -> str:
+    """Name of the number format that a training computes its convolutions in.
+
+    Args:
+        device: Where to train.
+        is_mixed: Whether mixed precision is wanted.
+
+    Returns:
+        "float32", "bfloat16" or "float16".
+    """
+    dtype = mixed_precision_dtype(device) if is_mixed else None
+    return str(dtype or torch.float32).removeprefix("torch.")
+
+
 def make_deterministic(device: torch.device, *, is_asked: bool) -> None:
     """Let the same step give the same bits: always on a CPU, on a GPU when asked for.
 
@@ -74,3 +91,18 @@ def make_deterministic(device: torch.device, *, is_asked: bool) -> None:
         torch.backends.cudnn.benchmark = False
     # Determinism does not need it, and it would write every new tensor twice.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device or the RAM is full.
+
+    Args:
+        error: What a step raised.
+
+    Returns:
+        True for torch's and Python's own errors of that kind.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(said in text for said in _CPU_MESSAGES)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pipeline.core.errors import ConfigError
-from pipeline.models.across import Gather, mean_across
+from pipeline.models.across import Gather, mean_across, rows_of_all
 from pipeline.models.by_name import REFUSALS, checked_arguments, construct, first_line, loss_class
 from pipeline.models.loss_terms import LossParts, LossSettings, in_working_precision
 from pipeline.models.losses import SegmentationLoss
@@ -22,6 +22,8 @@ _OF_INDICES: dict[str, Literal["channel", "no channel"]] = {
 }
 _ACTIVATIONS = ("softmax", "sigmoid", "use_softmax", "other_act")
 _TRIAL_SIZE = 8
+# Two sums of the same numbers in float32.
+_SAME = 1e-5
 
 
 class MonaiLoss(nn.Module):
@@ -41,7 +43,7 @@ class MonaiLoss(nn.Module):
             compare the logits of classes with a label map.
     """
 
-    # Set where several processes hold parts of a batch: the loss is then the mean of theirs.
+    # Set where several processes hold parts of a batch: the loss is then that of all of it.
     gather: Gather | None = None
 
     def __init__(
@@ -78,8 +80,14 @@ class MonaiLoss(nn.Module):
             raise refusal_of(self._name, "cases in which some classes were not annotated")
         with torch.no_grad():
             parts = self._reported(logits, label)
-        total = self._loss(in_working_precision(logits), self._target(label))
-        return LossParts(mean_across(total, self.gather), parts.dice, parts.cross_entropy)
+        logits = in_working_precision(logits)
+        if self._is_mean_of_patches:
+            total = mean_across(self._loss(logits, self._target(label)), self.gather)
+        else:
+            total = self._loss(
+                rows_of_all(logits, self.gather), self._target(rows_of_all(label, self.gather))
+            )
+        return LossParts(total, parts.dice, parts.cross_entropy)
 
     def _target(self, label: Int[Tensor, "batch i j k"]) -> Int[Tensor, "..."]:
         return label[:, None] if self._has_channel else label
@@ -93,6 +101,7 @@ class MonaiLoss(nn.Module):
         try:
             with torch.enable_grad():
                 total = self._loss(logits, self._target(label))
+                halves = [self._loss(logits[[n]], self._target(label[[n]])) for n in range(2)]
         except REFUSALS as error:
             raise ConfigError(
                 f"monai.losses.{self._name} cannot be used for {n_outputs} classes: "
@@ -108,6 +117,9 @@ class MonaiLoss(nn.Module):
                 where=where,
                 fix="leave reduction at its default, or change the other arguments",
             )
+        # Not so with `batch: true` or with weights that are divided by their sum.
+        mean = sum(halves) / 2
+        self._is_mean_of_patches = bool(torch.isclose(total, mean, rtol=_SAME, atol=_SAME))
 
 
 def refusal_of(name: str, what: str) -> ConfigError:

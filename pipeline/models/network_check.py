@@ -36,7 +36,12 @@ def check_network(plan: NetworkPlan, patch_size: Shape3) -> None:
         raise _unexpected(evaluated, f"one tensor of {full}")
     trained = _output(weightless.train(), network.train(), shape)
     outputs = [trained] if isinstance(trained, Tensor) else list(_tensors(trained))
-    is_right = len(outputs) == plan.n_deep_outputs + 1 and tuple(outputs[0].shape) == full
+    is_alone = isinstance(trained, Tensor)
+    is_right = (
+        is_alone == (plan.n_deep_outputs == 0)
+        and len(outputs) == plan.n_deep_outputs + 1
+        and tuple(outputs[0].shape) == full
+    )
     if not is_right or not all(_divides(output, full) for output in outputs):
         coarser = f" and {plan.n_deep_outputs} coarser" if plan.n_deep_outputs else " alone"
         raise _unexpected(trained, f"a tensor of {full}{coarser} in training")

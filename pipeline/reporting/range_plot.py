@@ -13,6 +13,7 @@ def draw_range(
     smoothed: Sequence[float],
     *,
     suggestion: float | None,
+    planned: float | None = None,
 ) -> bytes:
     """Draw loss over learning rate.
 
@@ -21,6 +22,7 @@ def draw_range(
         losses: Loss of each step.
         smoothed: The same, averaged over the past.
         suggestion: Rate to mark; None marks nothing.
+        planned: The rate that would be used without the test; None marks nothing.
 
     Returns:
         A PNG; the same curve gives the same bytes.
@@ -33,6 +35,9 @@ def draw_range(
     if suggestion is not None:
         label = f"suggestion {suggestion:.2g}"
         axes.axvline(suggestion, color="#c0392b", linestyle="--", linewidth=1.5, label=label)
+    if planned is not None:
+        label = f"planned {planned:.2g}"
+        axes.axvline(planned, color="#5d6d7e", linestyle=":", linewidth=1.5, label=label)
     axes.set_xscale("log")
     if smoothed:
         # A diverging end would flatten the part that matters.

@@ -73,15 +73,13 @@ def run_train(request: Request, many: Many | None = None, *, preflight_only: boo
             where="--preflight-only",
             fix="leave --seeds and --sweep out, and give one fold",
         )
+    if many is not None and not is_one:
+        return _train_many(request, many)
     workspace = request.workspace
     _ingest_again(request)
     _audit_if_stale(request)
     if preflight_only:
         return _show_preflight(request)
-    if many is not None and not is_one:
-        from pipeline.runner.trainings import run_many
-
-        return run_many(request, many)
     card = train_one(request, workspace)
     # torch takes seconds to import: only from here on is it needed.
     from pipeline.train.report import show_result
@@ -90,6 +88,16 @@ def run_train(request: Request, many: Many | None = None, *, preflight_only: boo
     show_result(card, fold_dir / "best.pt")
     remember_trained(workspace)
     return EXIT_DONE
+
+
+def _train_many(request: Request, many: Many) -> int:
+    from pipeline.runner.trainings import refuse_choices, run_many
+
+    # Before ingest and audit, which may take hours.
+    refuse_choices(request, many)
+    _ingest_again(request)
+    _audit_if_stale(request)
+    return run_many(request, many)
 
 
 def run_lr_find(request: Request, many: Many, *, preflight_only: bool = False) -> int:

@@ -2,70 +2,46 @@
 
 import csv
 import io
-import itertools
-import json
 import logging
-import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
-from pydantic import JsonValue
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from pipeline.artifacts import ModelCard
-from pipeline.core.config import validate_config
-from pipeline.core.errors import EXIT_DATA_ERRORS, EXIT_DONE, ConfigError, TrainingError, UsageError
+from pipeline.artifacts import Findings, ModelCard, read_artifact
+from pipeline.core.errors import (
+    EXIT_DATA_ERRORS,
+    EXIT_DONE,
+    ConfigError,
+    DataError,
+    TrainingError,
+    UsageError,
+    VoxlineError,
+)
 from pipeline.core.workspace import Workspace, write_text
-from pipeline.experiment import Experiment
 from pipeline.reporting.scores import format_number
+from pipeline.runner.grid import (
+    Grid,
+    Setting,
+    as_text,
+    folder_name,
+    read_grid,
+    setting_name,
+    with_setting,
+)
 from pipeline.runner.request import Request
-from pipeline.runner.training import Group, Label, group_key, group_run, train_one
+from pipeline.runner.training import Group, Label, cost_of, group_key, group_run, train_one
 
 logger = logging.getLogger(__name__)
 
-MAX_COMBINATIONS = 64
-# Scores of other cases cannot be ranked with these, and other devices are no other method.
-_NOT_SWEPT = ("train.fold", "train.device")
-_LONGEST_NAME = 80
-_NOT_IN_NAME = re.compile(r"[^\w.=+-]+")
 OPTIMISTIC = (
     "The best of {k} was chosen on the same {n} validation cases that score it here, so its Dice "
     "is optimistic: confirm it on cases kept back (voxline evaluate), or on other folds (--fold cv)"
 )
-
-Setting = dict[str, JsonValue]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Values to combine.
-
-    Args:
-        name: Name of the folder below sweeps/.
-        values: Values per key of the configuration.
-        where: Shown in errors.
-    """
-
-    name: str
-    values: Mapping[str, Sequence[JsonValue]]
-    where: str
-
-    @property
-    def combinations(self) -> list[Setting]:
-        """Every combination; the last key changes fastest."""
-        return [
-            dict(zip(self.values, chosen, strict=True))
-            for chosen in itertools.product(*self.values.values())
-        ]
 
 
 @dataclass(frozen=True)
@@ -99,36 +75,33 @@ class Trial:
     @property
     def label(self) -> str:
         """The setting in one line."""
-        return ", ".join(f"{key}={_text(value)}" for key, value in self.setting.items())
+        return ", ".join(f"{key}={as_text(value)}" for key, value in self.setting.items())
 
 
-def read_grid(text: str) -> Grid:
-    """Read a grid from the command line or from a file.
+def plan_sweep(request: Request, text: str) -> tuple[Grid, list[tuple[Setting, Request]]]:
+    """Read a grid and validate every combination; nothing is trained or written.
 
     Args:
-        text: Assignments "train.loss.kind=dice,dice_ce;train.seed=0,1", or a YAML file that maps
-            keys to lists of values.
+        request: What the user asked for.
+        text: The grid, see `read_grid`.
 
     Returns:
-        The grid, of 1 to 64 combinations.
+        The grid; each combination with the request that asks for it.
 
     Raises:
-        ConfigError: If it cannot be read, has keys outside `train`, or is too large.
+        ConfigError: If the grid or one of its combinations is not valid.
+        UsageError: If the fold keeps no cases back.
     """
-    is_inline = "=" in text and not Path(text).is_file()
-    given = _inline_values(text) if is_inline else _file_values(Path(text))
-    where = "--sweep" if is_inline else text
-    values = {key: _checked(key, listed, where) for key, listed in given.items()}
-    n_combinations = math.prod(len(chosen) for chosen in values.values())
-    if not values or n_combinations > MAX_COMBINATIONS:
-        raise ConfigError(
-            f"a sweep has 1 to {MAX_COMBINATIONS} combinations, not "
-            f"{n_combinations if values else 0}",
-            where=where,
-            fix="take out values that matter less, or sweep one key after the other",
+    if request.experiment.train.fold == "all":
+        raise UsageError(
+            "fold 'all' keeps no cases back, so there is no Dice to rank by",
+            where="--sweep, train.fold",
+            fix="choose a fold, such as --fold 0",
         )
-    name = f"grid-{_digest(values)}" if is_inline else Path(text).stem
-    return Grid(name, values, where)
+    grid = read_grid(text)
+    return grid, [
+        (chosen, with_setting(request, chosen, grid.where)) for chosen in grid.combinations
+    ]
 
 
 def run_sweep(request: Request, text: str) -> int:
@@ -146,45 +119,60 @@ def run_sweep(request: Request, text: str) -> int:
 
     Raises:
         ConfigError: If the grid or one of its combinations is not valid.
+        DataError: If the audit found errors, which concern every combination.
         UsageError: If the fold keeps no cases back.
     """
-    if request.experiment.train.fold == "all":
-        raise UsageError(
-            "fold 'all' keeps no cases back, so there is no Dice to rank by",
-            where="--sweep, train.fold",
-            fix="choose a fold, such as --fold 0",
-        )
-    grid = read_grid(text)
-    # All of them before the first is trained: a typing error must not show up after hours.
-    asked = [(setting, _with(request, setting, grid.where)) for setting in grid.combinations]
+    grid, asked = plan_sweep(request, text)
+    _refuse_audit_errors(request.workspace)
     folder = request.workspace.root / "sweeps" / grid.name
-    trials = []
+    trials: list[Trial] = []
     for number, (setting, combination) in enumerate(asked, 1):
         place = replace(request.workspace, train_root=folder / folder_name(setting) / "train")
         logger.info("combination %d of %d: %s", number, len(asked), place.stage_dir("train").parent)
         trials.append(_try(combination, place, setting))
-    ranked = sorted(trials, key=_rank, reverse=True)
+        # After each: whoever stops a long sweep can look at what there is.
+        write_text(folder / "sweep.csv", _csv(_ranked(trials)))
+    ranked = _ranked(trials)
     _record(request, folder, ranked)
     _show(ranked, folder)
     return EXIT_DONE if all(trial.card for trial in trials) else EXIT_DATA_ERRORS
 
 
-def folder_name(setting: Setting) -> str:
-    """A name for the folder of a combination: readable, short, and of this combination only."""
-    text = ",".join(f"{key.rpartition('.')[2]}={_text(value)}" for key, value in setting.items())
-    return f"{_NOT_IN_NAME.sub('_', text)[:_LONGEST_NAME]}-{_digest(setting)}"
-
-
 def _try(request: Request, place: Workspace, setting: Setting) -> Trial:
     folder = place.fold_dir(request.experiment.train.fold)
-    texts = {key.removeprefix("train."): _text(value) for key, value in setting.items()}
-    name = ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in texts.items())
-    label = Label(name, {f"sweep/{key}": value for key, value in texts.items()})
+    texts = {key.removeprefix("train."): as_text(value) for key, value in setting.items()}
+    label = Label(setting_name(setting), {f"sweep/{key}": text for key, text in texts.items()})
     try:
         return Trial(setting, folder, train_one(request, place, label))
-    except TrainingError as error:
-        logger.error("this combination failed, going on with the next: %s", error.what)  # noqa: TRY400  # expected: divergence is a result, a traceback says nothing
+    except (TrainingError, ConfigError, DataError) as error:
+        if not _can_go_on():
+            raise
+        _report_failure(error)
         return Trial(setting, folder, None, error.what)
+
+
+def _report_failure(error: VoxlineError) -> None:
+    """Say why a combination failed, and how to change that; divergence needs no traceback."""
+    logger.error("this combination failed, going on with the next: %s", error)
+
+
+def _refuse_audit_errors(workspace: Workspace) -> None:
+    """Say once, and not for every combination, what stops them all."""
+    from pipeline.train.select import refuse_errors
+
+    refuse_errors(read_artifact(workspace.findings_file, Findings, made_by="audit"))
+
+
+def _can_go_on() -> bool:
+    """Whether another training can begin; not so when several processes lost step half-way."""
+    from pipeline.train.ranks import present_ranks
+
+    ranks = present_ranks()
+    return ranks is None or ranks.can_be_told
+
+
+def _ranked(trials: Sequence[Trial]) -> list[Trial]:
+    return sorted(trials, key=_rank, reverse=True)
 
 
 def _rank(trial: Trial) -> tuple[bool, float]:
@@ -192,79 +180,15 @@ def _rank(trial: Trial) -> tuple[bool, float]:
     return trial.card is not None, -1.0 if trial.dice is None else trial.dice
 
 
-def _with(request: Request, setting: Setting, where: str) -> Request:
-    """The request with one combination in its configuration, validated as a whole."""
-    content: dict[str, Any] = request.experiment.model_dump(mode="json", exclude_unset=True)
-    for key, value in setting.items():
-        *parents, leaf = key.split(".")
-        node = content
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = value
-    return replace(request, experiment=validate_config(Experiment, content, where))
-
-
-def _inline_values(text: str) -> dict[str, JsonValue]:
-    values: dict[str, JsonValue] = {}
-    for assignment in filter(None, (part.strip() for part in text.split(";"))):
-        key, separator, listed = assignment.partition("=")
-        if not separator or key.strip() in values:
-            raise ConfigError(
-                f"cannot read '{assignment}', or its key stands there twice",
-                where="--sweep",
-                fix="write train.optimizer.learning_rate=1e-3,3e-3;train.loss.kind=dice,dice_ce",
-            )
-        # As a YAML list, so that commas inside brackets do not separate values.
-        values[key.strip()] = _yaml(f"[{listed}]", "--sweep")
-    return values
-
-
-def _file_values(file: Path) -> dict[str, JsonValue]:
-    try:
-        content = _yaml(file.read_text(encoding="utf-8"), str(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"the grid cannot be read: {error}",
-            where=str(file),
-            fix="give a YAML file, or the grid itself: --sweep 'train.seed=0,1'",
-        ) from None
-    if not isinstance(content, dict):
-        raise ConfigError(
-            "the grid is no mapping of keys to lists of values",
-            where=str(file),
-            fix="write one line per key: train.optimizer.learning_rate: [1e-3, 3e-3]",
-        )
-    return {str(key): values for key, values in content.items()}
-
-
-def _checked(key: str, values: object, where: str) -> list[Any]:
-    is_ours = key.startswith("train.") and key not in _NOT_SWEPT
-    if not is_ours:
-        raise ConfigError(
-            f"'{key}' cannot be swept: all combinations share their cases and their device",
-            where=where,
-            fix="sweep keys of the section train, such as train.optimizer.learning_rate",
-        )
-    listed: list[Any] = values if isinstance(values, list) else []
-    if not listed or len({json.dumps(value) for value in listed}) < len(listed):
-        raise ConfigError(
-            f"the values of '{key}' are no list of different values",
-            where=where,
-            fix=f"write {key}: [first, second]",
-        )
-    return listed
-
-
 def _record(request: Request, folder: Path, ranked: Sequence[Trial]) -> None:
-    """Write the table, and put the runs below one in MLflow."""
-    write_text(folder / "sweep.csv", _csv(ranked))
+    """Put the runs below one in MLflow, also those that failed."""
     done = [trial for trial in ranked if trial.card is not None]
     group = Group(
         stage="sweep",
         folder=folder,
         name=f"sweep-{folder.name}",
         cards=[trial.card for trial in done if trial.card is not None],
-        folders=[trial.folder for trial in done],
+        folders=[trial.folder for trial in ranked],
     )
     if not done or group_key(folder) == group.key:
         return
@@ -272,11 +196,10 @@ def _record(request: Request, folder: Path, ranked: Sequence[Trial]) -> None:
         best = done[0]
         info = group.cards[0].info
         tracker.log_dataset(name=info.dataset_name, digest=info.dataset_digest, context="train")
-        tracker.log_metrics(
-            {"sweep/best_dice_mean": best.dice, "sweep/n_combinations": len(ranked)}
-        )
+        results = {"sweep/best_dice_mean": best.dice, "sweep/n_combinations": len(ranked)}
+        tracker.log_metrics(results | cost_of(group.cards))
         keys = list(best.setting)
-        rows = [[*(_text(trial.setting[key]) for key in keys), trial.dice] for trial in ranked]
+        rows = [[*(as_text(trial.setting[key]) for key in keys), trial.dice] for trial in ranked]
         tracker.log_table("sweep", [*keys, "dice_mean"], rows)
         tracker.log_file(folder / "sweep.csv", headline=True)
         note = OPTIMISTIC.format(k=len(ranked), n=best.n_cases)
@@ -303,7 +226,7 @@ def _csv(ranked: Sequence[Trial]) -> str:
         summary = trial.card.validation if trial.card else None
         of_classes = [summary.classes[name].dice.mean if summary else None for name in classes]
         cost = (trial.card.n_steps, trial.card.training_minutes) if trial.card else ("", "")
-        settings = [_text(trial.setting[key]) for key in keys]
+        settings = [as_text(trial.setting[key]) for key in keys]
         cells = [trial.dice, trial.n_cases, *of_classes]
         place = f"{trial.folder.parent.parent.name}/train/{trial.folder.name}"
         rows.writerow([*settings, *cells, *cost, place, trial.message])
@@ -326,7 +249,7 @@ def _show(ranked: Sequence[Trial], folder: Path) -> None:
             if trial.card
             else ("failed", "")
         )
-        settings = (escape(_text(value)) for value in trial.setting.values())
+        settings = (escape(as_text(value)) for value in trial.setting.values())
         table.add_row(*settings, format_number(trial.dice), str(trial.n_cases), *cost)
     console = Console(soft_wrap=True)
     console.print(table)
@@ -335,22 +258,3 @@ def _show(ranked: Sequence[Trial], folder: Path) -> None:
         console.print(f"{note}.", markup=False, highlight=False)
         console.print(f"Best: {ranked[0].folder / 'best.pt'}", markup=False, highlight=False)
     console.print(f"Table: {folder / 'sweep.csv'}", markup=False, highlight=False)
-
-
-def _text(value: JsonValue) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _digest(content: object) -> str:
-    return blake2b(json.dumps(content).encode(), digest_size=3).hexdigest()
-
-
-def _yaml(text: str, where: str) -> Any:
-    try:
-        return YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise ConfigError(
-            f"not valid YAML: {' '.join(str(error).split())}",
-            where=where,
-            fix="check brackets, quotes and indentation",
-        ) from None

@@ -122,6 +122,17 @@ def group_run(request: Request, group: Group) -> Iterator[Tracker]:
         yield tracker
 
 
+def cost_of(cards: Sequence[ModelCard]) -> dict[str, float]:
+    """What several trainings took together, under the names that a single one has.
+
+    Args:
+        cards: What the trainings left.
+    """
+    on_gpu = (card.training_minutes for card in cards if card.info.plan.device == "cuda")
+    minutes = sum(card.training_minutes for card in cards)
+    return {"cost/training_min": minutes, "cost/gpu_hours": sum(on_gpu) / 60}
+
+
 def shelve_other(group: Group, shelf: Path) -> None:
     """Put the common result of other trainings aside; nothing is ever overwritten.
 
@@ -168,9 +179,12 @@ def run_name(request: Request, rate: float) -> str:
 
 
 def _has_training(workspace: Workspace) -> bool:
-    """Whether a training lies here, or a summary of several has taken the present parent run."""
+    """Whether a training or a summary of several has taken the present parent run.
+
+    Also one that broke down before its first checkpoint: two trainings in one run would mix.
+    """
     folders = (workspace.root / "train", workspace.root / "sweeps")
-    return any(any(folder.glob("**/last.pt")) for folder in folders)
+    return any(any(folder.glob(f"**/{TRACKING_PARENT}")) for folder in folders)
 
 
 def _log_dataset(workspace: Workspace, tracker: Tracker, context: str) -> None:

@@ -17,8 +17,15 @@ from pipeline.core.workspace import write_json
 from pipeline.metrics.score_table import write_scores_csv
 from pipeline.reporting.scores import dice_table, format_number
 from pipeline.runner.request import EVERY_FOLD, Many, Request, remember_trained
-from pipeline.runner.sweep import run_sweep
-from pipeline.runner.training import Group, group_key, group_run, shelve_other, train_one
+from pipeline.runner.sweep import plan_sweep, run_sweep
+from pipeline.runner.training import (
+    Group,
+    cost_of,
+    group_key,
+    group_run,
+    shelve_other,
+    train_one,
+)
 from pipeline.train.cross_validation import (
     FoldResult,
     SeedSummary,
@@ -43,6 +50,26 @@ def run_many(request: Request, many: Many) -> int:
     Raises:
         UsageError: If the choices exclude each other, or a fold does not exist.
     """
+    refuse_choices(request, many)
+    if many.sweep is not None:
+        return run_sweep(request, many.sweep)
+    if many.folds is not None:
+        splits = read_artifact(request.workspace.splits_file, Splits, made_by="audit")
+        return _cross_validate(request, parse_folds(many.folds, len(splits.folds)), splits)
+    return _repeat(request, many.n_seeds or 1)
+
+
+def refuse_choices(request: Request, many: Many) -> None:
+    """Stop before hours of ingest and audit where what is asked for cannot be trained.
+
+    Args:
+        request: What the user asked for.
+        many: Which trainings.
+
+    Raises:
+        ConfigError: If a grid or one of its combinations is not valid.
+        UsageError: If the choices exclude each other, or leave no Dice to compare.
+    """
     seeds = "--seeds" if many.n_seeds not in (None, 1) else None
     given = [
         name
@@ -56,11 +83,13 @@ def run_many(request: Request, many: Many) -> int:
             fix="run one command for each",
         )
     if many.sweep is not None:
-        return run_sweep(request, many.sweep)
-    if many.folds is not None:
-        splits = read_artifact(request.workspace.splits_file, Splits, made_by="audit")
-        return _cross_validate(request, parse_folds(many.folds, len(splits.folds)), splits)
-    return _repeat(request, many.n_seeds or 1)
+        plan_sweep(request, many.sweep)
+    elif seeds and request.experiment.train.fold == "all":
+        raise UsageError(
+            "fold 'all' keeps no cases back, so there is no Dice to compare between seeds",
+            where="--seeds, train.fold",
+            fix="choose a fold, such as --fold 0",
+        )
 
 
 def parse_folds(text: str, n_folds: int) -> tuple[str, ...]:
@@ -83,11 +112,12 @@ def parse_folds(text: str, n_folds: int) -> tuple[str, ...]:
         first, _, last = item.strip().partition("..")
         if not (first.isdecimal() and (last.isdecimal() or item.strip() == first)):
             raise _no_folds(f"'{item.strip()}' is no fold that is scored", n_folds)
-        chosen += range(int(first), int(last or first) + 1)
+        highest = int(last or first)
+        if highest >= n_folds:
+            raise _no_folds(f"there is no fold {highest}: the cases make {n_folds} folds", n_folds)
+        chosen += range(int(first), highest + 1)
     if not chosen or len(set(chosen)) < len(chosen):
         raise _no_folds("a fold is named twice, or none is", n_folds)
-    if max(chosen) >= n_folds:
-        raise _no_folds(f"there is no fold {max(chosen)}: the cases make {n_folds} folds", n_folds)
     return tuple(str(fold) for fold in sorted(chosen))
 
 
@@ -164,10 +194,12 @@ def _log_folds(
     tracker: Tracker, request: Request, group: Group, summary: Summary, folds: Sequence[str]
 ) -> None:
     _log_knobs(tracker, request, group, {"fold": ",".join(folds)})
-    metrics = {"final/dice_mean": summary.mean_foreground_dice}
+    rows = _fold_rows(folds, group.cards)
+    metrics: dict[str, Number | None] = {"final/dice_mean": summary.mean_foreground_dice}
     metrics |= {f"final/dice_{name}": c.dice.mean for name, c in summary.classes.items()}
-    tracker.log_metrics({**metrics, "cross_validation/n_cases": summary.n_cases})
-    tracker.log_table("folds", ["fold", "n_cases", "dice_mean"], _fold_rows(folds, group.cards))
+    metrics |= {"cross_validation/n_cases": summary.n_cases, **cost_of(group.cards)}
+    tracker.log_metrics(metrics)
+    tracker.log_table("folds", ["fold", "n_cases", "dice_mean"], rows)
     for name in ("summary.json", "scores.csv"):
         tracker.log_file(group.folder / name, headline=True)
     tracker.set_tags(
@@ -183,12 +215,6 @@ def _log_folds(
 def _repeat(request: Request, n_seeds: int) -> int:
     """Train one fold with several seeds, and say how far the results lie apart."""
     workspace, train = request.workspace, request.experiment.train
-    if train.fold == "all":
-        raise UsageError(
-            "fold 'all' keeps no cases back, so there is no Dice to compare between seeds",
-            where="--seeds, train.fold",
-            fix="choose a fold, such as --fold 0",
-        )
     cards, folders = dict[int, ModelCard](), []
     for seed in range(train.seed, train.seed + n_seeds):
         logger.info("seed %d (%d of %d)", seed, len(cards) + 1, n_seeds)
@@ -220,11 +246,11 @@ def _log_seeds(tracker: Tracker, request: Request, group: Group, summary: SeedSu
     dice = {"mean": summary.mean_foreground_dice, **summary.classes}
     metrics: dict[str, Number | None] = {"seeds/n_seeds": len(summary.seeds)}
     for name, found in dice.items():
-        for key in ("mean", "sd", "min", "max"):
+        for key in ("sd", "min", "max"):
             metrics[f"seeds/dice_{name}_{key}"] = getattr(found, key)
     # Beside single trainings in the table of runs: the mean over seeds is what to expect of one.
     metrics |= {f"final/dice_{name}": found.mean for name, found in dice.items()}
-    tracker.log_metrics(metrics)
+    tracker.log_metrics(metrics | cost_of(group.cards))
     values = zip(*(found.values for found in dice.values()), strict=True)
     rows = [[seed, *row] for seed, row in zip(summary.seeds, values, strict=True)]
     tracker.log_table("seeds", ["seed", *(f"dice_{name}" for name in dice)], rows)

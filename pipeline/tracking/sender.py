@@ -198,7 +198,7 @@ class Sender:
                 self._store.experiment_id,
                 start_time=record.time_ms,
                 tags={k: v for k, v in tags.items() if v},
-                run_name=record.name,
+                run_name=record.name or record.first_name,
             )
             self._know(record.run, run.info.run_id)
             return

@@ -25,10 +25,14 @@ class Record(StrictModel):
 
 
 class StartRecord(Record):
-    """The run exists and is running; replaying it finds the same run again."""
+    """The run exists and is running; replaying it finds the same run again.
+
+    Without a name a run keeps the one it has; a new one is called by `first_name`.
+    """
 
     op: Literal["start"] = "start"
     name: str | None
+    first_name: str | None = None
     parent: str | None
     tags: dict[str, str]
 

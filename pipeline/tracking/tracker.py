@@ -68,7 +68,7 @@ class MlflowTracker:
         config: When to send.
         state: What the parent run already knows.
         stage: Name of the stage.
-        run_name: Name for the parent run; None keeps the one it has.
+        run_name: Name for the parent run; None keeps the one it has, at first the work folder's.
         members: Keys of parent runs of other trainings, which are put below this one.
     """
 
@@ -164,7 +164,9 @@ class MlflowTracker:
         self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str | Number | None]]
     ) -> None:
         """Record a table on the parent run, which the UI shows and puts beside that of others."""
-        file = self._target.folder / "tables" / f"{clean_picture_key(name).rpartition('/')[2]}.json"
+        # By run: what waits to be sent must not become the table of the next training.
+        folder = self._target.folder / "tables" / self._parent
+        file = folder / f"{clean_picture_key(name).rpartition('/')[2]}.json"
         try:
             write_text(
                 file, json.dumps({"columns": list(columns), "data": [list(r) for r in rows]})
@@ -277,6 +279,8 @@ class MlflowTracker:
             run=self._parent,
             time_ms=now_ms,
             name=run_name,
+            # Else MLflow makes one up: an audit on its own would be called "nosy-gull-40".
+            first_name=self._target.folder.parent.name,
             parent=None,
             tags={STAGE_TAG: PIPELINE, **alive},
         )

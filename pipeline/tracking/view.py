@@ -20,7 +20,11 @@ _N_RUNS_LOOKED_AT = 200
 _MAX_METRIC_COLUMNS = 8
 # Results come first in the table, curves first among the charts; groups not named come in between.
 _TABLE_ORDER = ("test", "final", "val")
-_NOT_IN_TABLE = ("train", "infer", "audit", "ingest", "compare")
+# The best of a sweep was chosen by its score, which therefore stands beside no other.
+_NOT_IN_TABLE = (
+    *("train", "infer", "audit", "ingest", "compare"),
+    *("cross_validation", "sweep", "lr_find"),
+)
 _COSTS = ("cost/training_min", "cost/peak_memory_mb", "cost/gpu_hours")
 # Shown also where all runs agree: without them a Dice says little.
 _MAIN_PARAMS = ("loss", "budget_minutes", "epochs", "steps")

@@ -15,6 +15,7 @@ FoldName = Annotated[
     Literal["0", "1", "2", "3", "4", "all"],
     BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
 ]
+NormalizationKind = Literal["ct", "zscore", "zscore_nonzero"]
 Count = Annotated[int, Field(ge=1)]
 Size3 = tuple[Count, Count, Count]
 
@@ -85,6 +86,11 @@ class LossConfig(StrictModel):
             )
         if (self.kind == "monai") != (self.name is not None) or (self.args and not self.name):
             raise ValueError("name and args belong to kind 'monai', which needs a name")
+        if self.kind == "monai" and (self.dice_weight, self.ce_weight) != (1.0, 1.0):
+            raise ValueError(
+                "dice_weight and ce_weight do nothing for kind 'monai': weights are among its "
+                "args, such as lambda_dice and lambda_ce"
+            )
         if self.tversky_alpha + self.tversky_beta == 0:
             raise ValueError("tversky_alpha and tversky_beta cannot both be 0")
         return self
@@ -143,15 +149,35 @@ class NetworkConfig(StrictModel):
         default=None,
         description="dynunet: kernel of the first block, at full resolution; null: planned",
     )
+    n_levels: int | None = Field(
+        default=None,
+        ge=3,
+        le=8,
+        description="resolutions, where the patch allows (not swinunetr, monai); null: planned",
+    )
     base_features: int | None = Field(
         default=None, ge=4, description="channels at full resolution, doubled per level"
     )
     max_features: int | None = Field(default=None, ge=4, description="most channels at any level")
+    features: tuple[Count, ...] | None = Field(
+        default=None,
+        description="dynunet, unet: channels per level, full resolution first, instead of "
+        "base_features and max_features; null: planned",
+    )
 
     @model_validator(mode="after")
     def _name_needs_monai(self) -> "NetworkConfig":
         if (self.kind == "monai") != (self.name is not None):
             raise ValueError("name belongs to kind 'monai', which needs a name")
+        return self
+
+    @model_validator(mode="after")
+    def _widths_agree(self) -> "NetworkConfig":
+        base, most = self.base_features, self.max_features
+        if self.features is not None and (base is not None or most is not None):
+            raise ValueError("give features, or base_features and max_features, not both")
+        if base is not None and most is not None and base > most:
+            raise ValueError(f"base_features {base} is above max_features {most}")
         return self
 
 
@@ -165,7 +191,8 @@ class TrainConfig(StrictModel):
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="wall-clock training time; the schedule fits itself to it",
+        description="wall-clock time of the training and its validation rounds, which fit "
+        "themselves to it; preparation comes before it, the final validation after it",
     )
     epochs: float | None = Field(
         default=None, gt=0, description="passes over the training cases, one patch per case"
@@ -187,6 +214,11 @@ class TrainConfig(StrictModel):
     )
     spacing_mm: tuple[Positive, Positive, Positive] | None = Field(
         default=None, description="target spacing along R, A, S; null: planned"
+    )
+    normalization: dict[str, NormalizationKind] | None = Field(
+        default=None,
+        description="channel name to ct (clip to the foreground of the training cases), zscore or "
+        "zscore_nonzero; null, or a channel that is not named: planned by modality",
     )
     patch_size: Size3 | None = Field(default=None, description="voxels; null: planned")
     batch_size: int | None = Field(default=None, ge=1, description="patches; null: planned")

@@ -52,7 +52,7 @@ class Spread(StrictModel):
 
 
 class SeedSummary(Artifact):
-    """`seeds_fold_0.json`: how much of a result is chance."""
+    """`seeds_fold_0/summary.json`: how much of a result is chance."""
 
     fold: str
     seeds: tuple[int, ...]
@@ -89,7 +89,24 @@ def pool_folds(
             fix="audit the dataset again and train the folds again",
         )
     ordered = tuple(sorted(scores, key=lambda case: case.case_id))
-    return _summary(ordered, folds[0].card.info.task, groups), ordered
+    return summarize_cases(ordered, folds[0].card.info.task, groups), ordered
+
+
+def summarize_cases(cases: Sequence[CaseScores], task: Task, groups: Mapping[str, str]) -> Summary:
+    """Average over validation cases; the foreground mean is that of classes, without regions.
+
+    Args:
+        cases: Their scores.
+        task: Classes, and regions, which stand beside them.
+        groups: Case id to patient, for the intervals.
+
+    Returns:
+        The averages.
+    """
+    summary = summarize(cases, task.class_names, groups=groups)
+    regions = tuple(unions_of(task))
+    of_regions = summarize(cases, regions, groups=groups).classes if regions else {}
+    return summary.model_copy(update={"classes": {**summary.classes, **of_regions}})
 
 
 def spread_of_seeds(cards: Mapping[int, ModelCard]) -> SeedSummary:
@@ -175,11 +192,3 @@ def _scores_of(fold: FoldResult) -> tuple[CaseScores, ...]:
             fix=f"remove {fold.folder} and train this fold again",
         )
     return scores
-
-
-def _summary(cases: Sequence[CaseScores], task: Task, groups: Mapping[str, str]) -> Summary:
-    """Averages of classes, and of regions beside them; the foreground mean is that of classes."""
-    summary = summarize(cases, task.class_names, groups=groups)
-    regions = tuple(unions_of(task))
-    of_regions = summarize(cases, regions, groups=groups).classes if regions else {}
-    return summary.model_copy(update={"classes": {**summary.classes, **of_regions}})

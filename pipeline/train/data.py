@@ -19,13 +19,14 @@ from pipeline.train.config import TrainConfig
 from pipeline.train.growth import field_of_view
 from pipeline.train.prepare import PreparedCase
 from pipeline.train.ranks import Ranks
+from pipeline.train.schedule import epoch_steps
 from pipeline.transforms.intensity import (
     IntensityChange,
     change_intensities,
     draw_intensity_change,
 )
 from pipeline.transforms.patch_reader import read_patch, read_patches
-from pipeline.transforms.pose import PatchPose, draw_pose
+from pipeline.transforms.pose import PatchFrame, PatchPose, draw_pose, slice_axis_of
 
 # Share of free memory that resident cases may take; the rest is for the network and the system.
 RESIDENT_FRACTION = 0.35
@@ -38,7 +39,7 @@ class Batch:
     Args:
         image: Patches, float32.
         label: Class index per voxel, int64 as losses want it.
-        case_ids: Where each patch comes from.
+        case_ids: Where each patch comes from, those of other processes included.
         is_annotated: Whether each class, background first, was drawn in the case of each patch;
             on the CPU. None if every class was drawn in every case of the training.
     """
@@ -74,7 +75,9 @@ class BatchSource:
         self._cases = [_to_tensors(case, home, in_memory=in_memory) for case in cases]
         self._plan, self._config, self._device = plan, config, device
         # Of the planned batch, for good: the length of a training must not change on its way.
-        self._steps_per_epoch = max(1, round(len(cases) / plan.batch_size))
+        self._steps_per_epoch = epoch_steps(len(cases), plan.batch_size)
+        # Likewise: smaller patches on the way may have other proportions.
+        self._slice_axis = slice_axis_of(plan.patch_size, config.augmentation)
         self._is_partial = any(case.unannotated for case in cases)
         self._order: tuple[int, Integer[np.ndarray, n]] = (-1, np.zeros(0, dtype=np.int64))
         # Set where several processes train together; each then reads its share of a batch.
@@ -129,9 +132,13 @@ class BatchSource:
         return Batch(
             image,
             label,
-            tuple(case.case_id for case in drawn),
+            # Of the whole batch: a loss that is not finite may come from another process's share.
+            tuple(self._case_of(step * size + position).case_id for position in range(size)),
             _annotations(drawn) if self._is_partial else None,
         )
+
+    def _case_of(self, sample: int) -> PreparedCase:
+        return self._cases[self._case_index(sample)].case
 
     def _case_index(self, sample: int) -> int:
         """Every case once per epoch, in an order that depends on the seed and the epoch."""
@@ -156,11 +163,11 @@ class BatchSource:
             center = _foreground_center(source.case, shape, seen, rng, center)
         config = self._config.augmentation
         i, j, k = (one / stage.zoom for one in source.case.spacing_mm)
-        axes = self._plan.mirror_axes
-        pose = draw_pose(center, stage.patch_size, (i, j, k), axes, config, rng)
+        frame = PatchFrame(stage.patch_size, (i, j, k), self._plan.mirror_axes, self._slice_axis)
+        pose = draw_pose(center, frame, config, rng)
         if stage.zoom < 1:
             pose = replace(pose, matrix=pose.matrix / stage.zoom)
-        return pose, draw_intensity_change(config, rng)
+        return pose, draw_intensity_change(config, rng, slice_axis=self._slice_axis)
 
 
 def _read(

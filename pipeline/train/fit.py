@@ -1,7 +1,8 @@
 """Fit the patch and batch of a plan to the memory that a step was measured to take.
 
 What is decided is kept in `train/probe.json` and taken from there ever after: free memory differs
-from start to start, and a training that is resumed must find the plan it began with.
+from start to start, and a training that is resumed must find the plan it began with, even where
+another number format is computed in.
 """
 
 import hashlib
@@ -18,7 +19,9 @@ from pydantic import Field
 from pipeline.artifacts import Plan, Task, read_artifact
 from pipeline.core.artifact import Artifact
 from pipeline.core.config import StrictModel
+from pipeline.core.errors import MissingInputError
 from pipeline.core.workspace import write_json
+from pipeline.models.device import number_format
 from pipeline.models.memory import FreeMemory, free_memory
 from pipeline.train.config import TrainConfig
 from pipeline.train.plan import MAX_DATA_FRACTION, MIN_BATCH, Budget, usual_budget
@@ -77,6 +80,8 @@ def fit_plan(
     config: TrainConfig,
     device: torch.device,
     file: Path,
+    *,
+    begun: Plan | None = None,
 ) -> Plan:
     """Plan a training whose step fits the memory.
 
@@ -86,6 +91,8 @@ def fit_plan(
         config: What the user fixed; `patch_size` and `batch_size` are never changed.
         device: Where training will run.
         file: `probe.json`, read and extended.
+        begun: Plan of a training that may be about to go on; its sizes are kept, if they were
+            decided for the same configuration and data.
 
     Returns:
         The plan, with the measured peak and a line of reason.
@@ -97,18 +104,43 @@ def fit_plan(
     file.parent.mkdir(parents=True, exist_ok=True)
     # Several processes may begin at once: one probes, the others read what it found.
     with FileLock(file.with_suffix(".lock")):
-        book = ProbeBook()
-        if file.is_file():
-            book = read_artifact(file, ProbeBook, made_by="train")
-        key = _decision_key(first, config, device)
+        book = _read_book(file)
+        inputs = _decision_key(first, config, device)
+        kept = None if begun is None else _size(begun)
+        for decision in _decisions_for(inputs, book) if kept else ():
+            plan = _planned(decision, make, first)
+            if _size(plan) == kept:
+                return plan
+        # In another number format a step takes another amount of memory.
+        key = f"{inputs} {number_format(device, is_mixed=config.amp)}"
         if key not in book.decisions:
             search = _Search(make, task, config, device, dict(book.measured))
             decision = search.decide(usual, first)
             book = ProbeBook(measured=search.measured, decisions={**book.decisions, key: decision})
             write_json(file, book)
-    kept = book.decisions[key]
-    budget = Budget(device.type, kept.patch_voxels, kept.batch_voxels, kept.max_batch)
-    plan = first if budget == usual else make(budget)
+    return _planned(book.decisions[key], make, first)
+
+
+def _read_book(file: Path) -> ProbeBook:
+    if not file.is_file():
+        return ProbeBook()
+    try:
+        return read_artifact(file, ProbeBook, made_by="train")
+    except MissingInputError as error:
+        # Running train again, as the error advises, would only meet it again.
+        logger.warning("%s; steps are measured anew (%s)", error.what, file)
+        return ProbeBook()
+
+
+def _decisions_for(inputs: str, book: ProbeBook) -> list[Decision]:
+    """Decisions for these inputs in any number format; those of earlier versions name none."""
+    return [kept for key, kept in book.decisions.items() if key.partition(" ")[0] == inputs]
+
+
+def _planned(kept: Decision, make: Callable[[Budget], Plan], first: Plan) -> Plan:
+    """What was decided; the first plan is that of the usual budget."""
+    budget = Budget(first.device, kept.patch_voxels, kept.batch_voxels, kept.max_batch)
+    plan = first if budget == usual_budget(first.device) else make(budget)
     return _with(plan, kept.peak_memory_mb, kept.reason)
 
 
@@ -283,7 +315,8 @@ def _decision_key(plan: Plan, config: TrainConfig, device: torch.device) -> str:
 
 def _step_key(plan: Plan, config: TrainConfig, device: torch.device) -> str:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return f"{_size(plan)}, {_digest(plan, config, name, str(torch.__version__))}"
+    numbers = number_format(device, is_mixed=config.amp)
+    return f"{_size(plan)}, {_digest(plan, config, name, str(torch.__version__), numbers)}"
 
 
 def _digest(plan: Plan, config: TrainConfig, *names: str) -> str:

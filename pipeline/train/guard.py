@@ -40,11 +40,15 @@ _OTHERWISE: dict[Symptom, str] = {
     "gradient_spikes": "lower train.optimizer.learning_rate or train.optimizer.clip_norm",
     "not_finite": "lower train.optimizer.learning_rate, or look at these cases in the audit report",
 }
-# In the first part of a training a blank answer is normal.
-QUIET_PROGRESS = 0.2
+# In the first part of a training a blank answer is normal; a class of few voxels is found late.
+QUIET_PROGRESS, QUIET_PROGRESS_TINY = 0.2, 0.5
+TINY_SHARE = 1e-3
 # Validations in a row before a class counts as collapsed.
 N_COLLAPSED = 2
 FILLED_SHARE = 0.9
+# What is left beside a class that fills the images, as a share of what should be left: one that
+# takes most of them in truth may well be predicted a little larger.
+LEFT_SHARE = 0.25
 # Share of the true volume; a few stray voxels do not make a class found.
 BLANK_SHARE = 0.01
 # Steps whose running median is compared with; none is judged before it is full.
@@ -163,7 +167,8 @@ def _collapsed(
     for name, share in shares.items():
         is_blank = share.predicted < BLANK_SHARE * share.reference
         state.n_blank[name] = state.n_blank.get(name, 0) + 1 if is_blank else 0
-        if state.n_blank[name] >= N_COLLAPSED and is_late:
+        is_due = is_late and (share.reference >= TINY_SHARE or progress >= QUIET_PROGRESS_TINY)
+        if state.n_blank[name] >= N_COLLAPSED and is_due:
             n = state.n_blank[name]
             where = "almost nowhere" if share.predicted else "nowhere"
             what = f"class '{name}' was predicted {where} in {n} validations in a row"
@@ -185,7 +190,8 @@ def _collapsed(
 
 
 def _is_filled(state: GuardState, name: str, share: ClassShares) -> bool:
-    is_filled = share.predicted > FILLED_SHARE and share.reference < FILLED_SHARE
+    left, should_be_left = 1 - share.predicted, 1 - share.reference
+    is_filled = share.predicted > FILLED_SHARE and left < LEFT_SHARE * should_be_left
     state.n_filled[name] = state.n_filled.get(name, 0) + 1 if is_filled else 0
     return state.n_filled[name] >= N_COLLAPSED
 

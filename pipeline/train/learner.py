@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.artifacts import Plan, Task
+from pipeline.core.seeds import generator_for
 from pipeline.models.across import gather_sums
 from pipeline.models.deep_supervision import DeepSupervisionLoss
-from pipeline.models.device import mixed_precision_dtype
+from pipeline.models.device import mixed_precision_dtype, number_format
 from pipeline.models.loss_terms import LossParts, LossSettings
 from pipeline.models.losses import SegmentationLoss
 from pipeline.models.monai_loss import MonaiLoss, refusal_of
 from pipeline.models.networks import build_network
 from pipeline.models.region_loss import RegionLoss
+from pipeline.models.small_convolutions import exact_small_convolutions
 from pipeline.train.config import LossConfig, TrainConfig
 from pipeline.train.data import Batch
 from pipeline.train.ranks import Ranks
@@ -82,11 +84,40 @@ class Learner:
         Returns:
             The loss and whether the step was taken.
         """
-        if self.ranks is not None:
-            self.ranks.tell("step", rate)
-            gather_sums(self.loss, self.ranks.gather_rows)
+        if self.ranks is None:
+            return self._step(batch, rate)
+        self.ranks.tell("step", rate)
+        gather_sums(self.loss, self.ranks.gather_rows)
+        with self.ranks.joint_work():
+            return self._step(batch, rate)
+
+    def _step(self, batch: Batch, rate: float) -> StepResult:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
+        self._seed_draws()
+        # Running statistics change as a batch passes, before anyone knows whether it is a good one.
+        before = [b.clone() for b in self.network.buffers()]
+        is_taken = False
+        try:
+            result = self._update(batch)
+            is_taken = result.is_finite
+        finally:
+            if not is_taken:
+                for buffer, kept in zip(self.network.buffers(), before, strict=True):
+                    buffer.copy_(kept)
+        return result
+
+    def _seed_draws(self) -> None:
+        """Let what the network draws, as dropout does, follow from the seed and the step alone."""
+        rank = 0 if self.ranks is None else self.ranks.rank
+        rng = generator_for(self._config.seed, "network", self._n_updates, rank)
+        number = int(rng.integers(2**63))
+        if self._device.type == "cuda":
+            torch.cuda.manual_seed(number)
+        else:
+            torch.default_generator.manual_seed(number)
+
+    def _update(self, batch: Batch) -> StepResult:
         self._optimizer.zero_grad(set_to_none=True)
         parts = self._forward(batch)
         torch.autograd.backward(self._scaler.scale(parts.total))
@@ -108,6 +139,11 @@ class Learner:
         return StepResult(
             loss, float(parts.dice), float(parts.cross_entropy), gradient_norm, is_finite
         )
+
+    @property
+    def number_format(self) -> str:
+        """Name of the number format of convolutions."""
+        return number_format(self._device, is_mixed=self._config.amp)
 
     @property
     def loss_config(self) -> LossConfig:
@@ -134,17 +170,18 @@ class Learner:
 
     def _add_up(self, ranks: Ranks) -> None:
         """Make gradients and running statistics those of the whole batch."""
+        ranks.average([b for b in self.network.buffers() if b.is_floating_point()])
         # Each process differentiates the loss of the whole batch by its own patches only.
         ranks.add_up([p.grad for p in self.network.parameters() if p.grad is not None])
-        ranks.average([b for b in self.network.buffers() if b.is_floating_point()])
 
     def _forward(self, batch: Batch) -> LossParts:
         self.network.train()
-        with torch.autocast(
+        mixed = torch.autocast(
             self._device.type,
             dtype=self._amp_dtype or torch.bfloat16,
             enabled=self._amp_dtype is not None,
-        ):
+        )
+        with mixed, exact_small_convolutions(self._device):
             logits = self.network(batch.image.contiguous(memory_format=self._memory_format))
         return self.loss(logits, batch.label, batch.is_annotated)
 

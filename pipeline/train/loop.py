@@ -8,7 +8,7 @@ from functools import partial
 
 from pipeline.artifacts import GrowthStage
 from pipeline.core.errors import InterruptedByUserError, TrainingError
-from pipeline.core.log import Bar, progress_bar
+from pipeline.core.log import Bar, format_duration, progress_bar
 from pipeline.train import early_stop, schedule
 from pipeline.train.data import Batch
 from pipeline.train.growth import mean_cost, stage_at
@@ -22,6 +22,7 @@ from pipeline.train.rounds import (
     end_round,
     is_picture_round,
     log_pictures,
+    n_picture_rounds_left,
     report_round,
     write_history,
 )
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 # One odd batch is survived; two in a row mean that training has gone wrong.
 MAX_SKIPPED_IN_A_ROW = 1
+# Share of a time budget that may go into watching: validations, and pictures.
+WATCHING_FRACTION = 0.1
 
 
 def run_loop(parts: LoopParts, should_stop: Callable[[], bool]) -> LoopState:
@@ -72,11 +75,12 @@ def _catch_up(parts: LoopParts, state: LoopState) -> None:
     write_history(parts, state)
     for row in state.history:
         report_round(parts, row)
-    if not state.pace.is_open and is_picture_round(state):
+    if not state.pace.is_open and is_picture_round(state.pace):
         log_pictures(parts, state)
 
 
 def _start(parts: LoopParts) -> LoopState:
+    started_s = time.monotonic()
     total = schedule.fixed_steps(parts.config, parts.source.steps_per_epoch)
     n_rounds = parts.config.n_validations
     n_cases = min(len(parts.cases), parts.config.n_validation_cases or 16)
@@ -85,12 +89,13 @@ def _start(parts: LoopParts) -> LoopState:
     else:
         state = _calibrate(parts, n_rounds, n_cases)
     log_pictures(parts, state)
+    state.elapsed_s = time.monotonic() - started_s
     return state
 
 
 def _calibrate(parts: LoopParts, n_rounds: int, n_cases: int) -> LoopState:
     """Measure a step and a validation on throw-away weights, and share out the time."""
-    started_s = time.monotonic()
+    budget_s = schedule.budget_seconds(parts.config)
     probe = Learner(parts.info.plan, parts.info.task, parts.config, parts.validator.device)
     step_s = min(_timed(lambda: probe.step(parts.source.batch(0), 1e-4)) for _ in range(5))
     case_s = 0.0
@@ -98,15 +103,22 @@ def _calibrate(parts: LoopParts, n_rounds: int, n_cases: int) -> LoopState:
         case_s = min(
             _timed(lambda: parts.validator.score(probe.averaged, parts.cases[0])) for _ in range(2)
         )
-        # A tenth of the time may go into watching: fewer cases first, then fewer rounds.
-        affordable = 0.1 * schedule.budget_seconds(parts.config) / max(case_s, 1e-6)
+        # Fewer cases first, then fewer rounds.
+        affordable = WATCHING_FRACTION * budget_s / max(case_s, 1e-6)
         if parts.config.n_validation_cases is None:
             n_cases = max(min(2, n_cases), min(n_cases, int(affordable / n_rounds)))
         n_rounds = max(min(4, n_rounds), min(n_rounds, int(affordable / n_cases)))
+    logger.info(
+        "budget: %s for %d rounds of training, validation and pictures; the final validation of "
+        "%d cases comes after it, about %s in one process",
+        format_duration(budget_s),
+        n_rounds,
+        len(parts.cases),
+        format_duration(case_s * len(parts.cases)),
+    )
     # The probe drew from the global generator; the learner's weights were drawn before it.
     state = LoopState(Pace(n_rounds), step_s=step_s, n_validation_cases=n_cases)
     state.validation_s = case_s * n_cases
-    state.elapsed_s = time.monotonic() - started_s
     return state
 
 
@@ -121,12 +133,18 @@ def _begin_round(parts: LoopParts, state: LoopState) -> None:
     if total is not None:
         n_steps = early_stop.steps_of_round(state, total)
     else:
-        left_s = early_stop.seconds_left(parts, state)
+        left_s = early_stop.seconds_left(parts, state) - _pictures_s(parts, state)
         step_s = state.step_s * mean_cost(parts.info.plan, *state.pace.limits)
         schedule.drop_rounds(state.pace, left_s, step_s, state.validation_s)
         n_steps = schedule.steps_in_time(state.pace, left_s, step_s, state.validation_s)
     schedule.begin_round(state.pace, state.step, n_steps)
     state.sums, state.n_summed = {}, 0
+
+
+def _pictures_s(parts: LoopParts, state: LoopState) -> float:
+    """Time that the pictures to come will take; a budget of seconds is not spent on them alone."""
+    expected_s = n_picture_rounds_left(state.pace) * state.picture_s
+    return min(expected_s, WATCHING_FRACTION * schedule.budget_seconds(parts.config))
 
 
 def _stop_if_asked(

@@ -18,7 +18,7 @@ MEASURED = frozenset(
         "train/samples_per_s",
         "train/data_wait_fraction",
         "train/peak_memory_mb",
-        "train/gpu_use",
+        "train/gpu_use_fraction",
         "train/elapsed_min",
     )
 )
@@ -66,7 +66,14 @@ class RoundMeter:
         self._work_s += now_s - self._step_began_s
         if self._can_ask_gpu and now_s - self._asked_at_s > GPU_USE_EVERY_S:
             self._asked_at_s = now_s
+            self._ask_gpu()
+
+    def _ask_gpu(self) -> None:
+        """Ask the driver how busy the GPU is; one that does not tell is not asked again."""
+        try:
             self._gpu_use.append(torch.cuda.utilization(self._device) / 100)
+        except Exception:  # noqa: BLE001  # parts of a GPU (MIG) and containers refuse, each in its own class; a meter must not end a training
+            self._can_ask_gpu = False
 
     def end_round(self) -> dict[str, float]:
         """What was measured since the last round ended; the next one begins.
@@ -79,7 +86,7 @@ class RoundMeter:
             row["train/samples_per_s"] = self._n_samples / self._work_s
             row["train/data_wait_fraction"] = min(1.0, self._data_s / self._work_s)
         if self._gpu_use:
-            row["train/gpu_use"] = sum(self._gpu_use) / len(self._gpu_use)
+            row["train/gpu_use_fraction"] = sum(self._gpu_use) / len(self._gpu_use)
         self._restart()
         return row
 

@@ -1,42 +1,24 @@
 """What training does when memory runs out: take a smaller batch or patch, once, and say so."""
 
-import gc
 import logging
 from collections.abc import Callable
-
-import torch
 
 from pipeline.artifacts import ModelInfo
 from pipeline.core.errors import TrainingError
 from pipeline.core.geometry import Shape3
+from pipeline.models.device import is_out_of_memory
 from pipeline.train.data import Batch
 from pipeline.train.growth import divisor_of
 from pipeline.train.learner import StepResult
 from pipeline.train.state import LoopParts, LoopState
+from pipeline.train.teamwork import share_size, share_start
 
 logger = logging.getLogger(__name__)
 
-# What torch's allocator for the CPU says; it raises a plain RuntimeError.
-_CPU_MESSAGES = ("not enough memory", "can't allocate memory", "cannot allocate memory")
 # A GPU can train on single patches, a CPU then takes a slower kernel: see plan.MIN_BATCH.
 _MIN_BATCH = {"cpu": 2, "cuda": 1}
 # The bottleneck must keep more than one voxel, or a norm over it has no variance.
 _MIN_BOTTLENECK_VOXELS = 2
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device or the RAM is full.
-
-    Args:
-        error: What a step raised.
-
-    Returns:
-        True for torch's and Python's own errors of that kind.
-    """
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(said in text for said in _CPU_MESSAGES)
 
 
 def start_within_memory(parts: LoopParts, start: Callable[[LoopParts], LoopState]) -> LoopState:
@@ -112,11 +94,16 @@ def restore_size(parts: LoopParts, state: LoopState) -> None:
     """
     if state.reduced_batch is None or state.reduced_patch is None:
         return
-    if parts.source.ranks is not None:
-        logger.info("several processes share the batch: going on with its planned size")
+    n_ranks = _n_ranks(parts)
+    if state.reduced_batch % n_ranks:
+        logger.warning(
+            "%s; %d processes cannot share that: going on with the planned size",
+            _sentence(state),
+            n_ranks,
+        )
         return
     i, j, k = state.reduced_patch
-    parts.source.resize(state.reduced_batch, (i, j, k))
+    share_size(parts, state.reduced_batch, (i, j, k))
     _tell(parts, state)
 
 
@@ -163,29 +150,27 @@ def smaller(batch_size: int, patch: Shape3, divisor: Shape3, device: str) -> tup
 
 def _reduce(parts: LoopParts, step: int, said: str) -> tuple[int, Shape3]:
     """Make the batches of the source smaller, and give back what torch still holds."""
-    plan = parts.info.plan
-    if parts.source.ranks is not None:
-        raise TrainingError(
-            f"memory ran out at step {step} ({said[:100]}); with several processes the batch is "
-            "not reduced on the way",
-            where=str(parts.last_file),
-            fix="train with more processes, so that each has a smaller share of the batch, or set "
-            "train.batch_size or train.patch_size",
-        )
+    plan, n_ranks = parts.info.plan, _n_ranks(parts)
     # A network by name may take one size only.
     divisor = plan.patch_size if plan.network.kind == "monai" else divisor_of(plan)
-    size = smaller(plan.batch_size, plan.patch_size, divisor, plan.device)
+    # Of several processes each halves its share; all patches of a step together stay as many.
+    share, patch = smaller(plan.batch_size // n_ranks, plan.patch_size, divisor, plan.device)
+    size = share * n_ranks, patch
     if size == (plan.batch_size, plan.patch_size):
         raise TrainingError(
             f"memory ran out at step {step}, and nothing smaller can be trained ({said[:100]})",
             where=f"batch {plan.batch_size}, patch {plan.patch_size} on {plan.device}",
             fix="close other programs on this device, or set a smaller train.network",
         )
-    parts.source.resize(*size)
-    gc.collect()
-    if plan.device == "cuda":
-        torch.cuda.empty_cache()
+    share_size(parts, *size)
+    # A process may have taken the step before another one failed.
+    share_start(parts)
     return size
+
+
+def _n_ranks(parts: LoopParts) -> int:
+    ranks = parts.source.ranks
+    return 1 if ranks is None else ranks.world
 
 
 def _note(parts: LoopParts, state: LoopState, size: tuple[int, Shape3]) -> None:

@@ -8,23 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from pipeline.artifacts import (
-    QUANTILE_LEVELS,
-    CaseFingerprint,
-    Normalization,
-    Plan,
-    Preprocessing,
-    Task,
-)
+from pipeline.artifacts import CaseFingerprint, Plan, Preprocessing, Task
 from pipeline.core.errors import ConfigError, did_you_mean
 from pipeline.core.geometry import Shape3, Spacing
 from pipeline.core.sides import is_lateralized
+from pipeline.train import schedule
 from pipeline.train.config import TrainConfig
 from pipeline.train.plan_network import Topology, plan_network
+from pipeline.train.plan_preprocessing import plan_normalizations, plan_spacing
+from pipeline.train.plan_width import StepSize
+from pipeline.transforms.pose import slice_axis_of
 
-ANISOTROPY_RATIO = 3.0
 MIN_BOTTLENECK_VOXELS = 4
 # A patch is planned per device: what a 2-core CPU trains on in 0.1-0.2 s, what an 8 GB GPU holds.
 PATCH_VOXELS = {"cpu": 96_000, "cuda": 128**3}
@@ -36,6 +32,9 @@ MAX_BATCH = {"cpu": 2, "cuda": 16}
 MAX_DATA_FRACTION = 0.05
 # MONAI's CPU convolutions fall back to a several times slower kernel at batch 1.
 MIN_BATCH = 2
+# nnU-Net adds a stage of low resolution where a patch shows less of the median case than this, if
+# that stage then has at most half the voxels.
+MIN_VIEW_FRACTION, MIN_COARSENING = 0.25, 2.0
 
 
 @dataclass(frozen=True)
@@ -85,15 +84,16 @@ def make_plan(
     """
     reasons: list[str] = []
     budget = budget or usual_budget(device)
-    spacing_mm = config.spacing_mm or _target_spacing(rows, reasons)
-    reasons.append(_anisotropy(spacing_mm))
-    normalizations = _normalizations(rows, task, reasons)
+    spacing_mm = plan_spacing(rows, config, reasons)
+    normalizations = plan_normalizations(rows, task, config, reasons)
     shapes = np.array([np.round(np.array(r.shape) * r.spacing_mm / spacing_mm) for r in rows])
     median_shape = np.maximum(np.median(shapes, axis=0), 1)
     patch, topology = _patch_and_topology(spacing_mm, median_shape, config, budget, reasons)
     n_data_voxels = float(shapes.prod(axis=1).sum())
     batch_size = _batch_size(patch, n_data_voxels, config, budget, reasons)
-    network = plan_network(config, task, topology, patch, device, reasons)
+    size = StepSize(len(rows), batch_size, patch)
+    network = plan_network(config, task, topology, size, device, reasons)
+    reasons += [*_augmentation(patch, config), _length(len(rows), batch_size, config)]
     return Plan(
         preprocessing=Preprocessing(spacing_mm=spacing_mm, normalizations=normalizations),
         network=network,
@@ -114,83 +114,6 @@ def _shape3(values: Float[np.ndarray, "3"]) -> Shape3:
     return i, j, k
 
 
-def _target_spacing(rows: Sequence[CaseFingerprint], reasons: list[str]) -> Spacing:
-    """Median spacing; an axis far coarser than the others takes its 10th percentile instead."""
-    spacings = np.array([r.spacing_mm for r in rows])
-    extents = np.array([r.shape for r in rows])
-    target = np.median(spacings, axis=0)
-    coarse = int(np.argmax(target))
-    others = [axis for axis in range(3) if axis != coarse]
-    median_shape = np.median(extents * spacings / target, axis=0)
-    is_anisotropic = (
-        target[coarse] > ANISOTROPY_RATIO * target[others].max()
-        and median_shape[coarse] * ANISOTROPY_RATIO < median_shape[others].min()
-    )
-    how = "median of the training cases"
-    if is_anisotropic:
-        tenth = float(np.percentile(spacings[:, coarse], 10))
-        target[coarse] = max(tenth, float(target[others].max()))
-        how += "; 10th percentile along the coarse axis"
-    # Rounded to 0.1 um: the header's float32 noise shall not show.
-    i, j, k = (round(float(v), 4) for v in target)
-    reasons.append(f"spacing {i:g} x {j:g} x {k:g} mm: {how}")
-    return i, j, k
-
-
-def _anisotropy(spacing_mm: Spacing) -> str:
-    ratio = max(spacing_mm) / min(spacing_mm)
-    if ratio < 2:
-        return f"anisotropy {ratio:.1f}: kernels and pooling are the same along all axes"
-    coarse = "RAS"[int(np.argmax(spacing_mm))]
-    return (
-        f"anisotropy {ratio:.1f}, coarsest along {coarse}: kernels of 1 and no pooling along an "
-        "axis until the finer ones have caught up"
-    )
-
-
-def _normalizations(
-    rows: Sequence[CaseFingerprint], task: Task, reasons: list[str]
-) -> tuple[Normalization, ...]:
-    is_masked = float(np.median([r.nonzero_fraction for r in rows])) < 0.75
-    chosen = []
-    for index, channel in enumerate(task.channels):
-        if channel.modality == "ct":
-            chosen.append(_ct_normalization(rows, index))
-            how = (
-                f"clip to {chosen[-1].lower:.0f}..{chosen[-1].upper:.0f} "
-                "(0.5 and 99.5 % of the foreground), then foreground mean and SD"
-            )
-        elif is_masked:
-            chosen.append(Normalization(kind="zscore_nonzero"))
-            how = "z-score over nonzero voxels: more than a quarter of the volume is 0"
-        else:
-            chosen.append(Normalization(kind="zscore"))
-            how = "z-score per image"
-        reasons.append(f"channel {channel.name} ({channel.modality}): {how}")
-    return tuple(chosen)
-
-
-def _ct_normalization(rows: Sequence[CaseFingerprint], channel: int) -> Normalization:
-    """Pool the cases' foregrounds, each case with equal weight as nnU-Net samples them."""
-    quantiles = np.array([r.foreground[channel].quantiles for r in rows])
-    means = np.array([r.foreground[channel].mean for r in rows])
-    stds = np.array([r.foreground[channel].std for r in rows])
-    lower, upper = (_pooled_quantile(quantiles, level) for level in (0.005, 0.995))
-    mean = float(means.mean())
-    std = float(np.sqrt((stds**2 + (means - mean) ** 2).mean()))
-    return Normalization(kind="ct", lower=lower, upper=upper, mean=mean, std=max(std, 1e-6))
-
-
-def _pooled_quantile(quantiles: Float[np.ndarray, "case level"], level: float) -> float:
-    """Quantile of the mixture of all cases: where the mean of their distributions crosses."""
-    low, high = float(quantiles.min()), float(quantiles.max())
-    for _ in range(60):
-        middle = (low + high) / 2
-        share = np.mean([np.interp(middle, row, QUANTILE_LEVELS) for row in quantiles])
-        low, high = (middle, high) if share < level else (low, middle)
-    return (low + high) / 2
-
-
 def _patch_and_topology(
     spacing_mm: Spacing,
     median_shape: Float[np.ndarray, "3"],
@@ -198,23 +121,91 @@ def _patch_and_topology(
     budget: Budget,
     reasons: list[str],
 ) -> tuple[Shape3, Topology]:
-    device = budget.device
+    device, max_levels = budget.device, config.network.n_levels or MAX_LEVELS[budget.device]
     if config.patch_size is not None:
         wanted = np.array(config.patch_size, dtype=float)
-        topology = _topology(spacing_mm, wanted, device).of_kind(config.network.kind)
-        patch = _divisible(wanted, topology.divisor)
-        reasons.append(f"patch {patch}: as configured")
-        return patch, topology
-    wanted = _largest_patch(spacing_mm, median_shape, budget.patch_voxels)
-    topology = _topology(spacing_mm, wanted, device).of_kind(config.network.kind)
+    else:
+        wanted = _largest_patch(spacing_mm, median_shape, budget.patch_voxels)
+    topology = _topology(spacing_mm, wanted, max_levels).of_kind(config.network.kind)
     patch = _divisible(wanted, topology.divisor)
-    whole = " (a whole typical case)" if np.all(np.array(patch) >= median_shape - 1) else ""
-    reasons.append(
-        f"patch {patch[0]} x {patch[1]} x {patch[2]} voxels{whole}: about "
-        f"{budget.patch_voxels:,} voxels on this {device}, cut to the median case, "
-        f"divisible by {topology.divisor}"
-    )
+    if config.patch_size is not None and config.network.kind == "monai":
+        # What such a network takes, its user knows; the check of the network finds out.
+        patch = config.patch_size
+    shown = " x ".join(map(str, patch))
+    reasons.append(_anisotropy(spacing_mm, patch, config.network.kind))
+    if patch == config.patch_size:
+        reasons.append(f"patch {shown} voxels: as configured")
+    elif config.patch_size is not None:
+        configured = " x ".join(map(str, config.patch_size))
+        reasons.append(
+            f"patch {shown} voxels: {configured} as configured, made divisible by "
+            f"{topology.divisor}"
+        )
+    else:
+        whole = " (a whole typical case)" if np.all(np.array(patch) >= median_shape - 1) else ""
+        reasons.append(
+            f"patch {shown} voxels{whole}: about {budget.patch_voxels:,} voxels on this {device}, "
+            f"cut to the median case, divisible by {topology.divisor}"
+        )
+    reasons += _small_view(patch, spacing_mm, median_shape)
+    reasons += _fewer_levels(topology, config)
     return patch, topology
+
+
+def _anisotropy(spacing_mm: Spacing, patch: Shape3, kind: str) -> str:
+    # The thickness of a single slice says nothing about neighbors.
+    axes = [axis for axis in range(3) if patch[axis] > 1] or [0, 1, 2]
+    flat = ", ".join("RAS"[axis] for axis in range(3) if axis not in axes)
+    has_flat_kernels = bool(flat) and kind == "dynunet"
+    flat = f"; single slices along {flat}: no kernels across them" if has_flat_kernels else ""
+    edges_mm = [spacing_mm[axis] for axis in axes]
+    ratio = max(edges_mm) / min(edges_mm)
+    if ratio < 2:
+        return f"anisotropy {ratio:.1f}: kernels and pooling are the same along all axes{flat}"
+    coarse = "RAS"[axes[int(np.argmax(edges_mm))]]
+    if kind not in {"dynunet", "unet"}:
+        return (
+            f"anisotropy {ratio:.1f}, coarsest along {coarse}: networks of kind {kind} are the "
+            "same along all axes; dynunet and unet follow the spacing"
+        )
+    what = "kernels of 1 and no pooling" if kind == "dynunet" else "no pooling"
+    return (
+        f"anisotropy {ratio:.1f}, coarsest along {coarse}: {what} along an axis until the finer "
+        f"ones have caught up{flat}"
+    )
+
+
+def _small_view(
+    patch: Shape3, spacing_mm: Spacing, median_shape: Float[np.ndarray, "3"]
+) -> list[str]:
+    """Say where a patch shows so little that large structures have no context."""
+    extent_mm = median_shape * spacing_mm
+    share = float(np.prod(np.minimum(patch, median_shape)) / np.prod(median_shape))
+    edge_mm = min(spacing_mm)
+    coarser = np.array(spacing_mm)
+    while np.prod(np.minimum(patch, extent_mm / coarser) * coarser) < (
+        MIN_VIEW_FRACTION * np.prod(extent_mm)
+    ):
+        edge_mm *= 1.03
+        coarser = np.maximum(spacing_mm, edge_mm)
+    if np.prod(coarser) < MIN_COARSENING * np.prod(spacing_mm):
+        return []
+    shown = ", ".join(f"{value:.2g}" for value in coarser)
+    return [
+        f"a patch shows {100 * share:.2g} % of a typical case: enough for small structures; for "
+        f"large ones try a coarser train.spacing_mm, up to [{shown}], where it shows 25 % (below "
+        "that nnU-Net adds a stage of low resolution)"
+    ]
+
+
+def _fewer_levels(topology: Topology, config: TrainConfig) -> list[str]:
+    configured, n_levels = config.network.n_levels, len(topology.strides)
+    if configured is None or configured == n_levels:
+        return []
+    return [
+        f"{n_levels} levels instead of the configured {configured}: an axis is only halved while "
+        f"{2 * MIN_BOTTLENECK_VOXELS} voxels of the patch are left"
+    ]
 
 
 def _largest_patch(
@@ -238,32 +229,41 @@ def _divisible(patch: Float[np.ndarray, "3"], divisor: Shape3) -> Shape3:
     return (i, j, 2 * k) if (i, j, k) == divisor else (i, j, k)
 
 
-def _topology(spacing_mm: Spacing, patch: Float[np.ndarray, "3"], device: str) -> Topology:
+def _topology(spacing_mm: Spacing, patch: Float[np.ndarray, "3"], max_levels: int) -> Topology:
     """Pool each axis while its spacing keeps pace with the finest and enough voxels are left."""
     spacing, size = np.array(spacing_mm, dtype=float), patch.copy()
-    kernels: list[Shape3] = [_kernel(spacing)]
+    is_thick = np.ceil(patch - 1e-6) > 1
+    # As in nnU-Net an axis keeps its kernel: it may fall behind again when it is too short to pool.
+    is_convolved = _keeps_pace(spacing, is_thick)
+    kernels: list[Shape3] = [_kernel(is_convolved)]
     strides: list[Shape3] = [(1, 1, 1)]
-    while len(strides) < MAX_LEVELS[device]:
+    while len(strides) < max_levels:
         large_enough = size >= 2 * MIN_BOTTLENECK_VOXELS
         if not large_enough.any() and len(strides) < MIN_LEVELS:
             large_enough = size >= MIN_BOTTLENECK_VOXELS
-        if not large_enough.any():
-            if len(strides) >= MIN_LEVELS:
-                break
-            strides.append((1, 1, 1))
-            kernels.append(_kernel(spacing))
-            continue
-        keeps_pace = spacing < 2 * spacing[large_enough].min()
-        stride = np.where(large_enough & keeps_pace, 2, 1)
+        if not large_enough.any() and len(strides) >= MIN_LEVELS:
+            break
+        is_pooled = large_enough & _keeps_pace(spacing, large_enough)
+        stride = np.where(is_pooled, 2, 1)
         spacing, size = spacing * stride, size / stride
+        # What is pooled is convolved, even if a short axis stays finer for good.
+        is_convolved |= is_pooled | _keeps_pace(spacing, is_thick)
         strides.append(_shape3(stride.astype(float)))
-        kernels.append(_kernel(spacing))
+        kernels.append(_kernel(is_convolved))
     return Topology(tuple(kernels), tuple(strides))
 
 
-def _kernel(spacing: Float[np.ndarray, "3"]) -> Shape3:
-    """Size 3, or 1 along an axis still twice as coarse as the finest."""
-    return _shape3(np.where(spacing < 2 * spacing.min(), 3.0, 1.0))
+def _keeps_pace(
+    spacing: Float[np.ndarray, "3"], counted: Bool[np.ndarray, "3"]
+) -> Bool[np.ndarray, "3"]:
+    """Axes among those counted that are less than twice as coarse as the finest of them."""
+    if not counted.any():
+        return counted
+    return counted & (spacing < 2 * spacing[counted].min())
+
+
+def _kernel(is_convolved: Bool[np.ndarray, "3"]) -> Shape3:
+    return _shape3(np.where(is_convolved, 3.0, 1.0))
 
 
 def _batch_size(
@@ -291,6 +291,40 @@ def _batch_size(
         f"5 % of the data {by_data}; never below {MIN_BATCH}"
     )
     return batch_size
+
+
+def _augmentation(patch: Shape3, config: TrainConfig) -> list[str]:
+    axis, configured = slice_axis_of(patch, config.augmentation), config.augmentation.within_slices
+    if configured is not None:
+        how = f"only within slices across {'RAS'[axis]}" if axis is not None else "along all axes"
+        return [f"augmentation {how}: as configured"]
+    if axis is None:
+        return []
+    return [
+        f"augmentation only within slices across {'RAS'[axis]}: the patch has few of them, and "
+        "turned out of them it would mostly show what lies outside (as nnU-Net's)"
+    ]
+
+
+def _length(n_cases: int, batch_size: int, config: TrainConfig) -> str:
+    """How long training lasts, and how the learning rate falls meanwhile."""
+    optimizer = config.optimizer
+    n_steps = schedule.fixed_steps(config, schedule.epoch_steps(n_cases, batch_size))
+    if config.steps is not None:
+        length = f"{n_steps} steps, as configured"
+    elif n_steps is not None:
+        length = f"{n_steps} steps, the configured {config.epochs:g} passes over {n_cases} cases"
+    elif config.budget_minutes is not None:
+        length = f"as many steps as fit the configured {config.budget_minutes:g} minutes"
+    else:
+        length = (
+            f"as many steps as fit {schedule.DEFAULT_BUDGET_MINUTES:g} minutes, as nothing is "
+            "configured (train.budget_minutes, epochs or steps)"
+        )
+    return (
+        f"length: {length}; {optimizer.schedule} schedule, {optimizer.warmup_fraction:.0%} "
+        "warm-up, learning rate zero at the end"
+    )
 
 
 def _mirror_axes(
@@ -332,6 +366,7 @@ def _class_weights(task: Task, config: TrainConfig, reasons: list[str]) -> tuple
 
 def _learning_rate(config: TrainConfig, device: str, reasons: list[str]) -> float:
     if config.optimizer.learning_rate is not None:
+        reasons.append(f"learning rate {config.optimizer.learning_rate:g}: as configured")
         return config.optimizer.learning_rate
     # Small networks bear, and short budgets need, larger steps.
     adamw_rate = 3e-3 if device == "cpu" else 1e-3

@@ -12,13 +12,38 @@ from pipeline.core.geometry import Shape3
 from pipeline.models.by_name import checked_arguments, network_class
 from pipeline.models.network_check import check_network
 from pipeline.train.config import NetworkConfig, TrainConfig
+from pipeline.train.plan_width import (
+    BASE_FEATURES,
+    MIN_STEPS_WIDE,
+    WIDE_FEATURES,
+    StepSize,
+    planned_base,
+)
 
-BASE_FEATURES = {"cpu": 8, "cuda": 32}
 MAX_FEATURES = {"cpu": 128, "cuda": 320}
 # nnU-Net leaves out the two coarsest levels; three outputs weigh 14 of 15 parts anyway.
 MAX_DEEP_OUTPUTS = 3
-# What MONAI calls deep supervision, which has a key of its own.
-_DEEP_ARGS = ("deep_supervision", "deep_supr_num", "dsdepth")
+# Arguments of MONAI that would contradict what the plan says, and the key that decides instead.
+_DEEP = ("deep_supervision", "deep_supr_num", "dsdepth")
+_LEVELS = "n_levels; which axes are halved follows from spacing and patch"
+_KEYS_OF_ARGS: dict[str, dict[str, str]] = {
+    "dynunet": {
+        **dict.fromkeys(_DEEP, "deep_supervision"),
+        **dict.fromkeys(("strides", "upsample_kernel_size"), _LEVELS),
+        "filters": "features",
+        "res_block": "residual",
+    },
+    "unet": {"channels": "features", "strides": _LEVELS},
+    "segresnet": {**dict.fromkeys(_DEEP, "deep_supervision"), "init_filters": "base_features"},
+    "mednext": {**dict.fromkeys(_DEEP, "deep_supervision"), "init_filters": "base_features"},
+    "swinunetr": {"feature_size": "base_features"},
+    "monai": {},
+}
+# Arguments with one number per level, and levels without one.
+_PER_LEVEL = {
+    "segresnet": {"blocks_down": 0},
+    "mednext": {"blocks_down": 1, "blocks_up": 1},
+}
 # Only these follow the strides and the widths that are planned for them.
 _FREE_KINDS = ("dynunet", "unet")
 _DOUBLING_KINDS = ("segresnet", "mednext", "swinunetr")
@@ -72,7 +97,7 @@ def plan_network(
     config: TrainConfig,
     task: Task,
     topology: Topology,
-    patch_size: Shape3,
+    size: StepSize,
     device: str,
     reasons: list[str],
 ) -> NetworkPlan:
@@ -82,7 +107,7 @@ def plan_network(
         config: What the user fixed.
         task: Channels and classes.
         topology: Of the kind of network.
-        patch_size: Voxels.
+        size: Of a step; with the length of training it decides on the width.
         device: "cpu" or "cuda".
         reasons: Lines are added.
 
@@ -93,23 +118,24 @@ def plan_network(
         ConfigError: If the configuration asks for what the kind has not, or the network refuses its
             arguments or the patch.
     """
-    chosen = config.network
+    chosen, base = config.network, planned_base(config, device, size)
     _refuse_foreign_keys(chosen)
+    _refuse_contradictions(chosen, len(topology.strides))
     n_outputs = task.n_outputs
     plan = NetworkPlan(
         kind=chosen.kind,
         n_input_channels=len(task.channels),
         n_output_channels=n_outputs,
-        features=_features(chosen, n_outputs, len(topology.strides), device),
+        features=_features(chosen, base, n_outputs, len(topology.strides), device),
         kernels=_kernels(chosen, topology, device, reasons),
         strides=topology.strides,
         residual=chosen.residual,
         n_deep_outputs=_n_deep_outputs(chosen, len(topology.strides), device, reasons),
         name=chosen.name,
-        args=_args(chosen, patch_size),
+        args=_args(chosen, size.patch_size),
     )
-    reasons.append(_reason(plan, device))
-    check_network(plan, patch_size)
+    reasons.append(_reason(plan, chosen, base, device))
+    check_network(plan, size.patch_size)
     return plan
 
 
@@ -119,16 +145,11 @@ def _refuse_foreign_keys(chosen: NetworkConfig) -> None:
         ("residual", chosen.residual, ("dynunet",)),
         ("stem_kernel", chosen.stem_kernel is not None, ("dynunet",)),
         ("deep_supervision", bool(chosen.deep_supervision), _DEEP_KINDS),
+        ("n_levels", chosen.n_levels is not None, (*_FREE_KINDS, "segresnet", "mednext")),
+        ("features", chosen.features is not None, _FREE_KINDS),
         ("max_features", chosen.max_features is not None, _FREE_KINDS),
         ("base_features", chosen.base_features is not None, (*_FREE_KINDS, *_DOUBLING_KINDS)),
     )
-    deep_args = set(_DEEP_ARGS) & set(chosen.args) if chosen.kind in _DEEP_KINDS else ()
-    for name in deep_args:
-        raise ConfigError(
-            f"coarser outputs are not switched on by '{name}'",
-            where=f"train.network.args.{name}",
-            fix="set train.network.deep_supervision",
-        )
     for key, is_set, kinds in keys:
         if is_set and chosen.kind not in kinds:
             raise ConfigError(
@@ -138,9 +159,47 @@ def _refuse_foreign_keys(chosen: NetworkConfig) -> None:
             )
 
 
-def _features(chosen: NetworkConfig, n_outputs: int, n_levels: int, device: str) -> tuple[int, ...]:
+def _refuse_contradictions(chosen: NetworkConfig, n_levels: int) -> None:
+    """Arguments after which the plan, and all that reads it, would describe another network."""
+    keys = _KEYS_OF_ARGS[chosen.kind]
+    for name in chosen.args:
+        if name in keys:
+            raise ConfigError(
+                f"'{name}' of networks of kind '{chosen.kind}' is planned",
+                where=f"train.network.args.{name}",
+                fix=f"set train.network.{keys[name]}",
+            )
+    if chosen.stem_kernel is not None and "kernel_size" in chosen.args:
+        raise ConfigError(
+            "stem_kernel and the argument kernel_size contradict each other",
+            where="train.network.stem_kernel",
+            fix="give one of them",
+        )
+    for name, n_without in _PER_LEVEL.get(chosen.kind, {}).items():
+        given, n_wanted = chosen.args.get(name), n_levels - n_without
+        if isinstance(given, list) and len(given) != n_wanted:
+            raise ConfigError(
+                f"'{name}' has {len(given)} numbers, but the planned network takes {n_wanted}",
+                where=f"train.network.args.{name}",
+                fix=f"give {n_wanted} numbers, or set train.network.n_levels",
+            )
+    if chosen.features is not None and len(chosen.features) != n_levels:
+        raise ConfigError(
+            f"features has {len(chosen.features)} numbers, but the planned network has "
+            f"{n_levels} levels",
+            where="train.network.features",
+            fix=f"give {n_levels} numbers, or set train.network.n_levels (and a train.patch_size "
+            "that allows so many)",
+        )
+
+
+def _features(
+    chosen: NetworkConfig, base: int, n_outputs: int, n_levels: int, device: str
+) -> tuple[int, ...]:
     """Channels per level; none for a network by name, which nobody knows."""
-    base = chosen.base_features or max(BASE_FEATURES[device], _enough_for(n_outputs))
+    if chosen.kind not in _FREE_KINDS:
+        base = BASE_FEATURES[device]
+    base = chosen.base_features or max(base, _enough_for(n_outputs))
     match chosen.kind:
         case "monai":
             return ()
@@ -152,7 +211,8 @@ def _features(chosen: NetworkConfig, n_outputs: int, n_levels: int, device: str)
             return tuple(base * 2**level for level in range(n_levels))
         case _:
             widest = chosen.max_features or max(MAX_FEATURES[device], base)
-            return tuple(min(base * 2**level, widest) for level in range(n_levels))
+            doubled = tuple(min(base * 2**level, widest) for level in range(n_levels))
+            return chosen.features or doubled
 
 
 def _enough_for(n_outputs: int) -> int:
@@ -173,7 +233,7 @@ def _swin_features(chosen: NetworkConfig, base: int) -> int:
 def _kernels(
     chosen: NetworkConfig, topology: Topology, device: str, reasons: list[str]
 ) -> tuple[Shape3, ...]:
-    if chosen.kind != "dynunet":
+    if chosen.kind != "dynunet" or "kernel_size" in chosen.args:
         return topology.kernels
     stem = chosen.stem_kernel or (1 if device == "cpu" else 3)
     how = "as configured"
@@ -211,10 +271,20 @@ def _args(chosen: NetworkConfig, patch_size: Shape3) -> dict[str, Any]:
     return {name: value for name, value in filled.items() if name in {*chosen.args, *known}}
 
 
-def _reason(plan: NetworkPlan, device: str) -> str:
+def _reason(plan: NetworkPlan, chosen: NetworkConfig, base: int, device: str) -> str:
     if plan.kind == "monai":
         return f"network: {plan.name} of MONAI, as configured; patches divisible by 32 fit most"
-    size = "small enough to train on a CPU" if device == "cpu" else "the width of nnU-Net"
+    size = "the width of nnU-Net"
+    if device == "cpu":
+        size = "small enough to train on a CPU"
+        if plan.kind in _FREE_KINDS:
+            sign = "from" if base == WIDE_FEATURES else "up to"
+            size += f"; {base} at full resolution learn most {sign} about {MIN_STEPS_WIDE:,} steps"
+    widths = (chosen.features, chosen.base_features, chosen.max_features)
+    if any(width is not None for width in widths):
+        size = "as configured"
+    elif plan.features[0] > max(base, BASE_FEATURES[device]):
+        size = f"wide enough for {plan.n_output_channels} outputs"
     kind = "residual dynunet" if plan.residual else plan.kind
     changed = f", with {', '.join(plan.args)} as configured" if plan.args else ""
     return f"network: {kind} with {'-'.join(map(str, plan.features))} channels ({size}){changed}"

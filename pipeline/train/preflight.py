@@ -316,7 +316,7 @@ def check_presence(
     class_names: Sequence[str],
     n_planned: int | None,
 ) -> list[Finding]:
-    """P03: every class that occurs is in enough patches.
+    """P03: every class is in some training case, and in enough patches.
 
     Args:
         patches: The sample.
@@ -325,19 +325,27 @@ def check_presence(
         n_planned: Patches of the whole training, None if unknown.
 
     Returns:
-        A warning per class that is rarely seen; classes that no case has are the audit's matter.
+        A warning per class that is rarely or never seen; one error if no case shows any class.
     """
-    occurring = set().union(*(_classes_of(case) for case in cases))
+    n_cases_with = Counter(index for case in cases for index in _classes_of(case))
+    if not n_cases_with:
+        return [_nothing_to_learn(len(cases))]
     findings = []
     for index, name in enumerate(class_names, start=1):
-        if index not in occurring:
-            continue
         n_hits = sum(index in patch.label_values for patch in patches)
-        share = n_hits / len(patches)
+        share, n_with = n_hits / len(patches), n_cases_with[index]
         n_expected = None if n_planned is None else share * n_planned
-        if _upper_share(n_hits, len(patches)) < MIN_PATCH_SHARE:
-            what = f"is in only {n_hits} of {len(patches)} training patches"
+        where = f"{n_with} of the {len(cases)} training cases"
+        if n_with == 0:
+            what = f"is in none of the {len(cases)} training cases"
+            fix = "take another train.fold or all, or leave it out of task.classes"
+        elif _upper_share(n_hits, len(patches)) < MIN_PATCH_SHARE:
+            what = f"is in only {n_hits} of {len(patches)} training patches, and in {where}"
             fix = "raise train.foreground_fraction or enlarge train.patch_size"
+            if n_with < MIN_PATCH_SHARE * len(cases):
+                # Every case gives as many patches as any other.
+                fix = "add cases that show it, or train longer; train.foreground_fraction chooses "
+                fix += "places within cases, not cases"
         elif n_expected is not None and n_expected < MIN_HITS:
             what = f"will be seen only about {n_expected:.0f} times in this short training"
             fix = f"train longer: {MIN_HITS} sights of a class are few already"
@@ -345,6 +353,17 @@ def check_presence(
             continue
         findings.append(_presence_finding(name, what, fix, share))
     return findings
+
+
+def _nothing_to_learn(n_cases: int) -> Finding:
+    return Finding(
+        check_id="P03",
+        severity="error",
+        value=0.0,
+        threshold=MIN_PATCH_SHARE,
+        message=f"none of the {n_cases} training cases shows any class: there is nothing to learn",
+        fix="take another train.fold or all, or add labelled cases",
+    )
 
 
 def _presence_finding(name: str, what: str, fix: str, share: float) -> Finding:

@@ -19,12 +19,11 @@ import torch
 
 from pipeline.artifacts import Plan, Task
 from pipeline.core.config import StrictModel
-from pipeline.models.device import use_all_cores
+from pipeline.models.device import is_out_of_memory, use_all_cores
 from pipeline.models.networks import build_network
 from pipeline.train.config import TrainConfig
 from pipeline.train.data import Batch
 from pipeline.train.learner import Learner
-from pipeline.train.oom import is_out_of_memory
 
 # The second step is the first that has the optimizer's state beside activations and gradients.
 N_STEPS = 2

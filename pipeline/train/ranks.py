@@ -7,9 +7,11 @@ tells them, with weights that are the same everywhere because every gradient is 
 import logging
 import os
 import pickle
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +20,8 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.core.errors import ConfigError, TrainingError, UsageError
+from pipeline.core.errors import ConfigError, TrainingError, UsageError, VoxlineError
+from pipeline.models.device import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,25 @@ logger = logging.getLogger(__name__)
 LONGEST_WAIT = timedelta(days=7)
 # Commands that end with something every process contributes to.
 JOINT_WORK = ("step", "score", "predict")
+_GO_ON = (
+    "see what that process said (if nothing, the system may have killed it for want of memory); "
+    "the same command goes on from the last checkpoint"
+)
+
+
+class SharedMemoryError(MemoryError):
+    """Memory ran out in one of the processes; all of them know, and can take a smaller step."""
+
+
+@dataclass(frozen=True)
+class _Trouble:
+    """What a process that failed says to the others."""
+
+    rank: int
+    is_out_of_memory: bool
+    what: str
+    where: str = ""
+    fix: str = ""
 
 
 class Ranks:
@@ -42,7 +64,7 @@ class Ranks:
         # Asked once per step; a stop asked of any process stops all of them after that step.
         self.should_stop: Callable[[], bool] = _never
         self.is_stop_asked = False
-        self._is_joint_work_open = False
+        self._is_joint_work_open = self._is_broken = False
         self._group: dist.ProcessGroup | None = None
 
     @property
@@ -53,7 +75,7 @@ class Ranks:
     @property
     def can_be_told(self) -> bool:
         """Whether the others wait for a command; not so when joint work broke off half-way."""
-        return not self._is_joint_work_open
+        return not (self._is_joint_work_open or self._is_broken)
 
     def begin(self, device: torch.device) -> None:
         """Prepare for adding up tensors on a device; all processes call this together.
@@ -93,10 +115,15 @@ class Ranks:
         Args:
             name: What to do.
             args: Passed on; sent pickled.
+
+        Raises:
+            TrainingError: If another process has ended.
         """
         if not self.is_leader:
             return
-        with _others_alive():
+        if self._is_broken:
+            raise _ended("it failed before")
+        with self._others_alive():
             dist.broadcast_object_list([(name, *args)], src=0)
         self._is_joint_work_open = name in JOINT_WORK
 
@@ -110,10 +137,66 @@ class Ranks:
             TrainingError: If the leader has died.
         """
         box: list[Any] = [None]
-        with _others_alive():
+        with self._others_alive():
             dist.broadcast_object_list(box, src=0)
         command: tuple[Any, ...] = box[0]
+        self._is_joint_work_open = command[0] in JOINT_WORK
         return command
+
+    def agree(self, trouble: Exception | None = None) -> None:
+        """Ask, before something that takes every process, whether each can do its part.
+
+        Over gloo also where GPUs add up tensors: one that waits for another there waits for ever.
+
+        Args:
+            trouble: Why this process cannot.
+
+        Raises:
+            SharedMemoryError: If memory ran out somewhere and nothing else is wrong; all of the
+                processes raise it, and the others then wait for a command.
+            TrainingError: If another process failed; this one cannot tell the others anything more.
+        """
+        has_trouble = torch.tensor([int(trouble is not None)])
+        with self._others_alive():
+            dist.all_reduce(has_trouble)
+        if not has_trouble:
+            return
+        said: list[_Trouble | None] = [None] * self.world
+        with self._others_alive():
+            dist.all_gather_object(said, None if trouble is None else _in_words(trouble, self.rank))
+        self._is_joint_work_open = False
+        found = [one for one in said if one is not None]
+        first = next((one for one in found if not one.is_out_of_memory), None)
+        if first is None:
+            raise SharedMemoryError(f"process {found[0].rank}: {found[0].what}") from trouble
+        self.break_off()
+        if trouble is not None:
+            raise trouble
+        raise _said_at_once(
+            TrainingError(
+                f"process {first.rank} of this training failed: {first.what}",
+                where=first.where,
+                fix=first.fix or _GO_ON,
+            )
+        )
+
+    @contextmanager
+    def joint_work(self) -> Iterator[None]:
+        """Tell the others when this process fails inside, instead of letting them wait.
+
+        Raises:
+            SharedMemoryError: See `agree`.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self._is_joint_work_open and not self._is_broken:
+                self.agree(error)
+            raise
+
+    def break_off(self) -> None:
+        """Say nothing to the others any more: this process ends, and they will notice."""
+        self._is_broken = True
 
     def gather_rows(self, rows: Float[Tensor, "row column"]) -> Float[Tensor, "all_rows column"]:
         """The rows of all processes, in the order of the batch.
@@ -124,9 +207,12 @@ class Ranks:
         Args:
             rows: Of this process; every process has as many.
         """
+        # Memory first: what can fail here must fail before the others begin to wait.
         parts = [torch.empty_like(rows) for _ in range(self.world)]
-        with _others_alive():
-            dist.all_gather(parts, rows.detach().contiguous(), group=self._group)
+        own = rows.detach().contiguous()
+        self.agree()
+        with self._others_alive():
+            dist.all_gather(parts, own, group=self._group)
         parts[self.rank] = rows
         return torch.cat(parts)
 
@@ -138,7 +224,8 @@ class Ranks:
         """
         is_asked = torch.tensor([float(self.should_stop())], device=tensors[0].device)
         flat = torch.cat([*(t.reshape(-1) for t in tensors), is_asked.to(tensors[0].dtype)])
-        with _others_alive():
+        self.agree()
+        with self._others_alive():
             dist.all_reduce(flat, group=self._group)
         *sums, n_asked = torch.split(flat, [*(t.numel() for t in tensors), 1])
         for tensor, total in zip(tensors, sums, strict=True):
@@ -152,8 +239,10 @@ class Ranks:
         Args:
             tensors: Floating point, of the same shapes everywhere; changed in place.
         """
+        if tensors:
+            self.agree()
         for tensor in tensors:
-            with _others_alive():
+            with self._others_alive():
                 dist.all_reduce(tensor, group=self._group)
             tensor /= self.world
 
@@ -166,11 +255,21 @@ class Ranks:
         Returns:
             On the leader the lists of all processes by rank, elsewhere nothing.
         """
+        self.agree()
         found: list[Any] | None = [None] * self.world if self.is_leader else None
-        with _others_alive():
+        with self._others_alive():
             dist.gather_object(list(own), found, dst=0)
         self._is_joint_work_open = False
         return found or []
+
+    @contextmanager
+    def _others_alive(self) -> Iterator[None]:
+        """Say in words what it means when the connection breaks."""
+        try:
+            yield
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            self.break_off()
+            raise _said_at_once(_ended(_cause(error))) from error
 
 
 # Like the process group of torch that it stands for, it belongs to the process as a whole.
@@ -205,6 +304,11 @@ def joined_ranks() -> Iterator[Ranks]:
     token = _PRESENT.set(ranks)
     try:
         yield ranks
+    except BaseException:
+        # The leader has told the others, if they can be told; nobody waits for what others tell.
+        if not ranks.is_leader:
+            ranks.break_off()
+        raise
     finally:
         _PRESENT.reset(token)
         # Taking part in the end of a group whose other members are gone would wait for them.
@@ -238,14 +342,28 @@ def _never() -> bool:
     return False
 
 
-@contextmanager
-def _others_alive() -> Iterator[None]:
-    """Say in words what it means when the connection breaks."""
-    try:
-        yield
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise TrainingError(
-            "another process of this training has ended",
-            where=f"process {os.environ.get('RANK', '0')}: {str(error).splitlines()[0]}",
-            fix="see what that process said; the same command goes on from the last checkpoint",
-        ) from error
+def _ended(said: str) -> TrainingError:
+    return TrainingError(
+        "another process of this training has ended; the last checkpoint is safe",
+        where=f"process {os.environ.get('RANK', '0')}: {said}",
+        fix=_GO_ON,
+    )
+
+
+def _cause(error: Exception) -> str:
+    """What gloo says, without where in its source it says so and what it advises."""
+    said = (str(error) or type(error).__name__).splitlines()[0]
+    return re.sub(r"^\[/[^]]*\] ", "", said).split(". This is typically")[0]
+
+
+def _said_at_once(error: TrainingError) -> TrainingError:
+    """Log an error that ends this process: torchrun may end it before the error is shown."""
+    logger.error("%s (%s); %s", error.what, error.where, error.fix)
+    return error
+
+
+def _in_words(error: Exception, rank: int) -> _Trouble:
+    is_memory = is_out_of_memory(error)
+    if isinstance(error, VoxlineError):
+        return _Trouble(rank, is_memory, error.what, error.where, error.fix)
+    return _Trouble(rank, is_memory, f"{type(error).__name__}: {error}")

@@ -2,7 +2,9 @@
 
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from pipeline.train.collapse import answer_collapse
 from pipeline.train.disk import try_to_write
 from pipeline.train.growth import mean_cost
 from pipeline.train.guard import ClassShares, in_few_words, watch_round, write_guard
+from pipeline.train.schedule import Pace
 from pipeline.train.snapshot import Clock, save
 from pipeline.train.state import LoopParts, LoopState
 from pipeline.train.teamwork import score_cases
@@ -78,10 +81,11 @@ def end_round(
     save(parts, state, clock)
     write_history(parts, state)
     report_round(parts, row)
-    if is_picture_round(state):
-        log_pictures(parts, state)
     clock.tick()
     state.validation_s = state.elapsed_s - started_s
+    if is_picture_round(state.pace):
+        log_pictures(parts, state)
+    clock.tick()
 
 
 def _validate(
@@ -150,20 +154,31 @@ def report_round(parts: LoopParts, row: Mapping[str, float]) -> None:
     parts.tracker.flush()
 
 
-def is_picture_round(state: LoopState) -> bool:
-    """Whether pictures of predictions belong to the present round."""
-    every = max(1, state.pace.n_rounds // (N_PICTURE_ROUNDS - 1))
-    return state.is_finished or state.pace.round % every == 0
+def is_picture_round(pace: Pace) -> bool:
+    """Whether pictures of predictions follow the rounds done so far."""
+    every = max(1, pace.n_rounds // (N_PICTURE_ROUNDS - 1))
+    return pace.round >= pace.n_rounds or pace.round % every == 0
+
+
+def n_picture_rounds_left(pace: Pace) -> int:
+    """Rounds still to be ended that pictures will follow."""
+    ends = range(pace.round + 1, pace.n_rounds + 1)
+    return sum(is_picture_round(replace(pace, round=end)) for end in ends)
 
 
 def log_pictures(parts: LoopParts, state: LoopState) -> None:
-    """Draw the predictions of the same few cases."""
+    """Draw the predictions of the same few cases, and note how long that takes."""
+    took_s: list[float] = []
     for case in parts.cases[:N_PICTURE_CASES]:
+        started_s = time.monotonic()
         case_id = case.record.case_id
         file = parts.folder / "pictures" / f"{case_id}_step{state.step:06d}.png"
         picture = parts.validator.picture(parts.learner.averaged, case)
         if try_to_write(partial(_write_bytes, file, picture), file):
             parts.tracker.log_picture(file, key=case_id, step=state.step)
+        took_s.append(time.monotonic() - started_s)
+    # The first one ever drawn also loads what draws it.
+    state.picture_s = len(took_s) * min(took_s, default=0.0)
 
 
 def _write_bytes(file: Path, content: bytes) -> None:

@@ -72,6 +72,11 @@ class RateState:
     reason: str = ""
 
 
+def epoch_steps(n_cases: int, batch_size: int) -> int:
+    """Steps until every case has given about one patch."""
+    return max(1, round(n_cases / batch_size))
+
+
 def fixed_steps(config: TrainConfig, steps_per_epoch: int) -> int | None:
     """Number of steps the user asked for; None if a time budget rules."""
     if config.steps is not None:

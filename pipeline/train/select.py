@@ -3,8 +3,8 @@
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from typing import Literal
@@ -25,10 +25,10 @@ from pipeline.artifacts import (
     Task,
     read_artifact,
 )
-from pipeline.core.errors import ConfigError, DataError, UsageError
+from pipeline.core.errors import ConfigError, DataError, MissingInputError, UsageError
 from pipeline.core.workspace import Workspace
 from pipeline.models.checkpoint import load_state
-from pipeline.models.device import choose_device
+from pipeline.models.device import choose_device, number_format
 from pipeline.models.monai_loss import refusal_of
 from pipeline.train.advice import answer_advice, read_advice
 from pipeline.train.config import LossConfig, TrainConfig
@@ -63,6 +63,7 @@ class Training:
         status: "new", "started" or "finished" in this work folder.
         findings: What the audit found; the preflight and the guard point at it.
         rows: Fingerprints of the training cases.
+        groups: Case id to patient, for the intervals of the validation.
     """
 
     config: TrainConfig
@@ -74,6 +75,7 @@ class Training:
     status: Literal["new", "started", "finished"]
     findings: tuple[Finding, ...] = ()
     rows: tuple[CaseFingerprint, ...] = ()
+    groups: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def plan(self) -> Plan:
@@ -109,11 +111,13 @@ def select_training(config: TrainConfig, workspace: Workspace) -> Training:
     device = choose_device(config.device)
     make = partial(make_plan, [rows[i] for i in train_ids], dataset.task, config, device.type)
     probe_file = workspace.stage_dir("train") / "probe.json"
-    plan = fit_plan(make, dataset.task, config, device, probe_file)
+    begun = _begun_plan(workspace, config.fold)
+    plan = fit_plan(make, dataset.task, config, device, probe_file, begun=begun)
     plan = with_growth(plan, config)
     answers = answer_advice(read_advice(workspace.stage_dir("audit") / "advice.json"), config, plan)
     answers += reasons_without_validation(config, len(validation_ids))
-    plan = plan.model_copy(update={"reasons": (*plan.reasons, *answers)})
+    reasons = (*plan.reasons, _numbers(config, device), *answers)
+    plan = plan.model_copy(update={"reasons": reasons})
     info = ModelInfo(
         task=dataset.task,
         plan=plan,
@@ -141,7 +145,32 @@ def select_training(config: TrainConfig, workspace: Workspace) -> Training:
         status=_status(workspace, config.fold, run_key),
         findings=findings.findings,
         rows=tuple(rows[i] for i in train_ids),
+        groups=splits.groups,
     )
+
+
+def _begun_plan(workspace: Workspace, fold: str) -> Plan | None:
+    """The plan of a training of this fold that left a checkpoint; it may be another one's."""
+    folder = workspace.fold_dir(fold)
+    if not (folder / "last.pt").is_file() or not (folder / "plan.json").is_file():
+        return None
+    try:
+        return read_artifact(folder / "plan.json", Plan, made_by="train")
+    except MissingInputError:
+        # Of another version, or damaged: then it is no training that could go on here.
+        return None
+
+
+def _numbers(config: TrainConfig, device: torch.device) -> str:
+    """The number format of a training, and why."""
+    numbers = number_format(device, is_mixed=config.amp)
+    if not config.amp:
+        return f"numbers: {numbers}, as configured (train.amp)"
+    kind = "GPU" if device.type == "cuda" else "CPU"
+    if numbers == "float32":
+        return f"numbers: {numbers}, because this {kind} has no instructions for bfloat16"
+    why = f"which this {kind} computes with" if numbers == "bfloat16" else "as it has no bfloat16"
+    return f"numbers: convolutions in {numbers}, {why}; weights and sums in float32"
 
 
 def refuse_task(task: Task, config: TrainConfig, workspace: Workspace) -> None:

@@ -55,6 +55,7 @@ def resume(parts: LoopParts) -> LoopState | None:
             fix="give another --work folder",
         )
     parts.learner.restore(content["learner"])
+    _warn_of_other_numbers(content.get("number_format"), parts.learner.number_format)
     values = json.loads(content["loop"])
     state = LoopState(
         **{
@@ -66,6 +67,18 @@ def resume(parts: LoopParts) -> LoopState | None:
     )
     logger.info("resuming at step %d after %.1f min", state.step, state.elapsed_s / 60)
     return state
+
+
+def _warn_of_other_numbers(before: str | None, now: str) -> None:
+    """Checkpoints of earlier versions do not say what they were made with."""
+    if before not in {None, now}:
+        logger.warning(
+            "this training was begun in %s and goes on in %s, as this machine computes with other "
+            "numbers: its results will differ in the last bits from those of a training that "
+            "stayed on one machine",
+            before,
+            now,
+        )
 
 
 def save(parts: LoopParts, state: LoopState, clock: Clock) -> None:
@@ -85,6 +98,7 @@ def save(parts: LoopParts, state: LoopState, clock: Clock) -> None:
         "learner": parts.learner.state(),
         "loop": json.dumps(asdict(state)),
         "info": parts.info.model_dump_json(),
+        "number_format": parts.learner.number_format,
     }
     write = partial(save_state, parts.last_file, content)
     clock.is_saved = False

@@ -27,15 +27,13 @@ from pipeline.core.log import format_duration, progress_bar
 from pipeline.core.seeds import generator_for
 from pipeline.core.tracker import NullTracker, Tracker
 from pipeline.core.workspace import TRACKING_PARENT, Workspace, put_aside, write_json, write_text
-from pipeline.metrics.aggregate import summarize
 from pipeline.metrics.policy import policy_named
-from pipeline.metrics.regions import unions_of
 from pipeline.metrics.score_table import write_scores_csv
 from pipeline.metrics.scores import CaseScores
 from pipeline.metrics.values import metric_value
 from pipeline.models.checkpoint import load_model, update_model
 from pipeline.models.describe import describe_model
-from pipeline.models.device import make_deterministic, use_all_cores
+from pipeline.models.device import make_deterministic, number_format, use_all_cores
 from pipeline.models.networks import count_parameters
 from pipeline.train.cleanup import (
     MAX_TRAINING_REFERENCES,
@@ -45,6 +43,7 @@ from pipeline.train.cleanup import (
     evenly_spaced,
     read_reference,
 )
+from pipeline.train.cross_validation import summarize_cases
 from pipeline.train.data import BatchSource
 from pipeline.train.disk import write_patiently
 from pipeline.train.early_stop import with_reason
@@ -200,7 +199,7 @@ def _announce(training: Training, workspace: Workspace, folder: Path, tracker: T
     lengths = {name: getattr(config, name) for name in ("budget_minutes", "epochs", "steps")}
     tracker.log_params(
         {
-            "loss": config.loss.kind,
+            "loss": config.loss.name or config.loss.kind,
             "learning_rate": plan.learning_rate,
             "optimizer": config.optimizer.kind,
             **{name: value for name, value in lengths.items() if value is not None},
@@ -271,6 +270,7 @@ def _complete(training: Training, tracker: Tracker) -> ModelInfo:
         update={
             "mlflow_run_id": tracker.run_id,
             "training_ranges": ranges,
+            "number_format": number_format(training.device, is_mixed=training.config.amp),
             "versions": {"python": platform.python_version(), **numbers},
         }
     )
@@ -286,7 +286,7 @@ def _finish(
     if parts.cases:
         model = load_model(model_file, training.device)
         scores = _final_scores(parts, model.network, evidence, should_stop)
-        summary = _write_validation(parts, scores)
+        summary = _write_validation(training, parts, scores)
     info = with_reason(with_memory_note(parts.info, state), state)
     info = info.model_copy(update={"cleanup": _cleanup(training, parts, evidence)})
     text = describe_model(info, summary)
@@ -361,17 +361,11 @@ def _reference(parts: LoopParts, record: CaseRecord) -> Reference:
     return read_reference(record, parts.info.task, parts.validator.work_dir)
 
 
-def _summary(parts: LoopParts, scores: Sequence[CaseScores]) -> Summary:
-    """Averages of classes, and of regions beside them; the foreground mean is that of classes."""
-    summary = summarize(scores, parts.class_names)
-    regions = tuple(unions_of(parts.info.task))
-    of_regions = summarize(scores, regions).classes if regions else {}
-    return summary.model_copy(update={"classes": {**summary.classes, **of_regions}})
-
-
-def _write_validation(parts: LoopParts, scores: Sequence[CaseScores]) -> Summary:
+def _write_validation(
+    training: Training, parts: LoopParts, scores: Sequence[CaseScores]
+) -> Summary:
     folder = parts.folder / "validation"
-    summary = _summary(parts, scores)
+    summary = summarize_cases(scores, training.info.task, training.groups)
     ordered = sorted(scores, key=lambda case: case.case_id)
     scores_file, summary_file = folder / "scores.csv", folder / "summary.json"
     write_patiently(partial(write_scores_csv, scores_file, ordered), scores_file)

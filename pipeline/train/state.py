@@ -26,6 +26,7 @@ class LoopState:
         elapsed_s: Training time used, over all resumes, validations included.
         step_s: Measured time of one step with patches of the planned size.
         validation_s: Measured time between two rounds: validation, checkpoint, reports.
+        picture_s: Measured time of drawing pictures, which only some rounds end with.
         n_validation_cases: Cases per validation round.
         sums: Sums of step results since the round began.
         n_summed: Steps in the sums.
@@ -47,6 +48,7 @@ class LoopState:
     elapsed_s: float = 0.0
     step_s: float = 0.0
     validation_s: float = 0.0
+    picture_s: float = 0.0
     n_validation_cases: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     n_summed: int = 0

@@ -3,9 +3,11 @@
 Both sides of each kind of work stand side by side, so that neither waits for the other in vain.
 """
 
+import gc
 import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,12 @@ from jaxtyping import Integer
 from torch import nn
 
 from pipeline.core.errors import TrainingError
+from pipeline.core.geometry import Shape3
 from pipeline.core.interrupt import stop_requests
 from pipeline.core.workspace import Workspace
 from pipeline.metrics.scores import CaseScores
 from pipeline.train.data import Batch
-from pipeline.train.ranks import Ranks, present_ranks
+from pipeline.train.ranks import Ranks, SharedMemoryError, present_ranks
 from pipeline.train.select import Training
 from pipeline.train.state import LoopParts
 
@@ -95,30 +98,76 @@ def follow(parts: LoopParts, ranks: Ranks) -> None:
         ranks: This process among the others.
 
     Raises:
-        TrainingError: If the leader has died, or says something unknown.
+        TrainingError: If another process has failed, or the leader says something unknown.
     """
     share_out(parts, ranks)
     do = _actions(parts, ranks)
     # The leader stops for all: a signal here is passed on to it with the next step.
     with stop_requests() as should_stop:
         ranks.should_stop = should_stop
-        batch: Batch | None = None
+        drawn: Batch | Exception | None = None
         while True:
             name, *args = ranks.told()
             if name == "done":
                 return
             if name == "batch":
-                batch = parts.source.batch(*args)
-            elif name == "step" and batch is not None:
-                parts.learner.step(batch, *args)
-            elif name in do:
-                do[name](*args)
-            else:
-                raise TrainingError(
-                    f"the leading process says '{name}', which this one does not know",
-                    where=f"process {ranks.rank}",
-                    fix="run the same version of Voxline on every machine",
-                )
+                drawn = _drawn(parts, *args)
+                continue
+            try:
+                with ranks.joint_work():
+                    if name == "step" and drawn is not None:
+                        _take_step(parts, ranks, drawn, *args)
+                    elif name in do:
+                        do[name](*args)
+                    else:
+                        raise _unknown(name, ranks)
+            except SharedMemoryError:
+                # Kept, it would hold what the step had put into memory.
+                drawn = None
+
+
+def _drawn(parts: LoopParts, *args: Any) -> Batch | Exception:
+    """The share of a batch, or why there is none: the others ask with the step."""
+    try:
+        return parts.source.batch(*args)
+    except Exception as error:  # noqa: BLE001  # raised, and told to the others, with the step
+        return error
+
+
+def _take_step(parts: LoopParts, ranks: Ranks, drawn: Batch | Exception, rate: float) -> None:
+    if isinstance(drawn, Exception):
+        ranks.agree(drawn)
+    else:
+        parts.learner.step(drawn, rate)
+
+
+def _unknown(name: str, ranks: Ranks) -> TrainingError:
+    return TrainingError(
+        f"the leading process says '{name}', which this one does not know",
+        where=f"process {ranks.rank}",
+        fix="run the same version of Voxline on every machine",
+    )
+
+
+def share_size(parts: LoopParts, batch_size: int, patch_size: Shape3) -> None:
+    """Have every process draw batches of another size, and give back what torch still holds.
+
+    Args:
+        parts: What is trained.
+        batch_size: Patches per step, of all processes together.
+        patch_size: Largest patch.
+    """
+    ranks = parts.source.ranks
+    if ranks is not None:
+        ranks.tell("resize", batch_size, patch_size)
+    _resize(parts, batch_size, patch_size)
+
+
+def _resize(parts: LoopParts, batch_size: int, patch_size: Shape3) -> None:
+    parts.source.resize(batch_size, patch_size)
+    gc.collect()
+    if parts.validator.device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def share_start(parts: LoopParts) -> None:
@@ -186,6 +235,7 @@ def _actions(parts: LoopParts, ranks: Ranks) -> Mapping[str, Callable[..., objec
     learner = parts.learner
     return {
         "momentum": learner.set_momentum,
+        "resize": partial(_resize, parts),
         "restore": lambda content: learner.restore(_unpacked(content)),
         "score": lambda n_cases: _score_share(parts, ranks, n_cases),
         "use": lambda content: learner.averaged.load_state_dict(_unpacked(content)),
@@ -209,7 +259,8 @@ def _predict_share(
     parts: LoopParts, ranks: Ranks, network: nn.Module, first: int
 ) -> list[list[Integer[np.ndarray, "i j k"]]]:
     own = parts.cases[first + ranks.rank : first + ranks.rank + 1]
-    return ranks.collect([parts.validator.predict(network, case) for case in own])
+    with ranks.joint_work():
+        return ranks.collect([parts.validator.predict(network, case) for case in own])
 
 
 def _go_on() -> None:

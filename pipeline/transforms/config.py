@@ -31,6 +31,11 @@ class AugmentationConfig(StrictModel):
         default=20.0, ge=0, le=180, description="largest rotation about each axis, degrees"
     )
     scale: Range = Field(default=(0.8, 1.25), description="smallest and largest zoom factor")
+    within_slices: bool | None = Field(
+        default=None,
+        description="turn, scale, displace and blur only within slices; null: where a patch has "
+        "less than a third as many slices as voxels along its longest side (as nnU-Net)",
+    )
     mirror_probability: float = Field(
         default=0.5, ge=0, le=1, description="per axis of the plan's mirror axes"
     )

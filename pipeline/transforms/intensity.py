@@ -28,6 +28,7 @@ class IntensityChange:
         brightness: Factor, then added constant.
         low_resolution_zoom: Size of the grid in between, as a share of the patch's.
         gamma: Exponent, and whether the curve acts on the negative image.
+        slice_axis: Axis along which voxels are not mixed; None for none.
     """
 
     noise: tuple[int, float] | None = None
@@ -35,6 +36,7 @@ class IntensityChange:
     brightness: tuple[float, float] | None = None
     low_resolution_zoom: float | None = None
     gamma: tuple[float, bool] | None = None
+    slice_axis: int | None = None
 
     @property
     def is_smoothed(self) -> bool:
@@ -42,12 +44,15 @@ class IntensityChange:
         return self.blur_sigma_voxels is not None or self.low_resolution_zoom is not None
 
 
-def draw_intensity_change(config: AugmentationConfig, rng: np.random.Generator) -> IntensityChange:
+def draw_intensity_change(
+    config: AugmentationConfig, rng: np.random.Generator, *, slice_axis: int | None = None
+) -> IntensityChange:
     """Draw what happens to the intensities of one patch.
 
     Args:
         config: Ranges and probabilities.
         rng: Source of randomness.
+        slice_axis: Axis across slices that are not blurred into each other; None for none.
 
     Returns:
         The change.
@@ -63,7 +68,7 @@ def draw_intensity_change(config: AugmentationConfig, rng: np.random.Generator) 
         zoom = rng.uniform(*config.low_resolution_zoom)
     if rng.random() < config.gamma_probability:
         gamma = (rng.uniform(*config.gamma), bool(rng.random() < 0.25))
-    return IntensityChange(noise, blur, brightness, zoom, gamma)
+    return IntensityChange(noise, blur, brightness, zoom, gamma, slice_axis)
 
 
 def change_intensities(
@@ -114,11 +119,11 @@ def _smooth(
     n, channels, *size = patches.shape
     along = [
         torch.tensor(
-            np.array([_mixing(change, one) for change in changes]),
+            np.array([_mixing(change, axis, one) for change in changes]),
             dtype=torch.float32,
             device=patches.device,
         )
-        for one in size
+        for axis, one in enumerate(size)
     ]
     result = along[0][:, None] @ patches.reshape(n, channels, size[0], size[1] * size[2])
     result = along[1][:, None, None] @ result.view(n, channels, *size)
@@ -126,9 +131,11 @@ def _smooth(
     return result.view(n, channels, *size)
 
 
-def _mixing(change: IntensityChange, size: int) -> Float[np.ndarray, "size size"]:
+def _mixing(change: IntensityChange, axis: int, size: int) -> Float[np.ndarray, "size size"]:
     """Along one axis, the share of each voxel (column) in each changed voxel (row)."""
     mixing = np.eye(size)
+    if axis == change.slice_axis:
+        return mixing
     if change.blur_sigma_voxels is not None:
         mixing = _blurring(size, change.blur_sigma_voxels)
     if change.low_resolution_zoom is not None:

@@ -12,6 +12,25 @@ from pipeline.transforms.elastic import ElasticField, draw_elastic
 
 # Spacings that differ by less count as the same length when axes change places.
 _SAME_SPACING = 0.01
+# Longest over shortest side of a patch beyond which its slices are kept apart (nnU-Net).
+_MAX_SLICE_RATIO = 3.0
+
+
+@dataclass(frozen=True)
+class PatchFrame:
+    """What a patch is made of, whatever augmentation does to it.
+
+    Args:
+        size: Voxels of the patch along i, j, k.
+        spacing_mm: Spacing of the patch's voxels along i, j, k.
+        mirror_axes: Axes that may be mirrored.
+        slice_axis: Axis across slices within which augmentation stays; None for no such limit.
+    """
+
+    size: Shape3
+    spacing_mm: Spacing
+    mirror_axes: tuple[int, ...] = ()
+    slice_axis: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,11 +73,27 @@ class PatchPose:
         return np.asarray(np.abs(self.matrix) @ half)
 
 
+def slice_axis_of(patch_size: Shape3, config: AugmentationConfig) -> int | None:
+    """The axis across slices that augmentation keeps apart.
+
+    Args:
+        patch_size: Voxels of a patch along i, j, k.
+        config: May fix whether there is one.
+
+    Returns:
+        The axis of fewest voxels where the patch is like a few sheets, else None.
+
+    Source:
+        nnU-Net v2, the rule that decides on two-dimensional augmentation.
+    """
+    is_flat = max(patch_size) > _MAX_SLICE_RATIO * min(patch_size)
+    is_wanted = is_flat if config.within_slices is None else config.within_slices
+    return int(np.argmin(patch_size)) if is_wanted else None
+
+
 def draw_pose(
     center: Float[np.ndarray, "3"],
-    patch_size: Shape3,
-    spacing_mm: Spacing,
-    mirror_axes: tuple[int, ...],
+    frame: PatchFrame,
     config: AugmentationConfig,
     rng: np.random.Generator,
 ) -> PatchPose:
@@ -68,9 +103,7 @@ def draw_pose(
 
     Args:
         center: Patch centre in voxels.
-        patch_size: Voxels of the patch along i, j, k.
-        spacing_mm: Spacing of the patch's voxels along i, j, k.
-        mirror_axes: Axes that may be mirrored.
+        frame: Size and spacing of the patch, and what may be done along which axis.
         config: Ranges and probabilities.
         rng: Source of randomness.
 
@@ -79,23 +112,34 @@ def draw_pose(
     """
     matrix = np.eye(3)
     if rng.random() < config.affine_probability:
-        limit = math.radians(config.rotation_degrees)
-        rotation = _rotation(rng.uniform(-limit, limit, size=3))
-        # A zoom factor above 1 enlarges anatomy: the patch then covers less of the volume.
-        zoom = math.exp(rng.uniform(math.log(config.scale[0]), math.log(config.scale[1])))
-        spacing = np.array(spacing_mm)
-        matrix = (rotation * spacing[None, :] / spacing[:, None]) / zoom
-    for axis in mirror_axes:
+        matrix = _draw_affine(frame, config, rng)
+    for axis in frame.mirror_axes:
         if rng.random() < config.mirror_probability:
             matrix[:, axis] *= -1
     # What is off draws nothing: a training of before these knobs repeats bit by bit.
     if config.right_angle_probability > 0 and rng.random() < config.right_angle_probability:
-        turns = right_angle_turns(patch_size, spacing_mm)
+        turns = right_angle_turns(frame.size, frame.spacing_mm)
         matrix = matrix @ turns[rng.integers(len(turns))]
     elastic = None
     if config.elastic_probability > 0 and rng.random() < config.elastic_probability:
-        elastic = draw_elastic(patch_size, spacing_mm, config, rng)
+        elastic = draw_elastic(frame.size, frame.spacing_mm, config, rng)
+        if frame.slice_axis is not None:
+            elastic.controls[frame.slice_axis] = 0
     return PatchPose(center, matrix, elastic)
+
+
+def _draw_affine(
+    frame: PatchFrame, config: AugmentationConfig, rng: np.random.Generator
+) -> Float[np.ndarray, "3 3"]:
+    limit = math.radians(config.rotation_degrees)
+    angles = rng.uniform(-limit, limit, size=3)
+    # A zoom factor above 1 enlarges anatomy: the patch then covers less of the volume.
+    zoom = np.full(3, math.exp(rng.uniform(math.log(config.scale[0]), math.log(config.scale[1]))))
+    if frame.slice_axis is not None:
+        angles[np.arange(3) != frame.slice_axis] = 0
+        zoom[frame.slice_axis] = 1
+    spacing = np.array(frame.spacing_mm)
+    return _rotation(angles) * spacing[None, :] / spacing[:, None] / zoom
 
 
 def right_angle_turns(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.models.across import gather_sums, mean_across, total_across
+from pipeline.models.across import gather_sums, mean_across, rows_of_all, total_across
 from pipeline.models.loss_terms import LossSettings
 from pipeline.models.losses import SegmentationLoss
 from pipeline.models.region_loss import RegionLoss
@@ -89,3 +89,11 @@ def test_one_process_changes_nothing():
     total, count = torch.tensor(3.0), torch.tensor(2)
     assert total_across(total, count, None) == (total, count)
     assert mean_across(total, None) is total
+    assert rows_of_all(count, None) is count
+
+
+def test_patches_of_all_processes_keep_their_shape_and_kind():
+    label = torch.randint(0, 200, (2, 3, 4, 5))
+    found = rows_of_all(label, lambda rows: torch.cat([rows, rows]))
+    assert found.dtype is label.dtype
+    assert torch.equal(found, torch.cat([label, label]))

@@ -101,6 +101,9 @@ def test_training_data_and_origin_are_named():
     assert "| class_1, ml (absent in 25 % of cases) | 0.5 | 1.25 | 3 |" in text
     assert "LPS (10), RAS (2)" in text
     assert "torch 2.13.0" in text
+    assert "computed in an unknown format" in text
+    half = full_info().model_copy(update={"number_format": "bfloat16"})
+    assert "convolutions in training computed in bfloat16" in describe_model(half)
     assert "dataset digest 00000000, fold 0" in text
     partial = full_info().model_copy(update={"n_annotated_cases": {"class_1": 4}})
     expected = "| class_1, ml (absent in 25 % of the 4 cases that annotate it) | 0.5 | 1.25 | 3 |"
@@ -122,9 +125,8 @@ def test_ct_windows_and_regions_are_written_out():
 def test_a_network_by_name_is_named():
     info = model_info()
     plan = info.plan.model_copy(update={"network": small_network("monai", features=())})
-    assert "1. MONAI AttentionUnet in windows of" in describe_model(
-        info.model_copy(update={"plan": plan})
-    )
+    text = describe_model(info.model_copy(update={"plan": plan}))
+    assert "1. MONAI AttentionUnet (channels [4, 8, 16], strides [2, 2]) in windows of" in text
 
 
 def test_every_line_of_a_table_has_as_many_cells_as_its_head():

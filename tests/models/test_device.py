@@ -7,7 +7,12 @@ import torch
 
 from pipeline.core.errors import UsageError
 from pipeline.core.parallel import available_cores
-from pipeline.models.device import choose_device, make_deterministic, use_all_cores
+from pipeline.models.device import (
+    choose_device,
+    make_deterministic,
+    number_format,
+    use_all_cores,
+)
 
 
 @pytest.mark.parametrize(
@@ -79,3 +84,23 @@ def test_a_gpu_asked_to_be_deterministic_gives_the_same_bits_twice(monkeypatch):
         assert torch.equal(*gradients)
     finally:
         torch.use_deterministic_algorithms(was)
+
+
+@pytest.mark.parametrize(
+    ("able", "is_mixed", "expected"),
+    [
+        ({"avx512_bf16": True}, True, "bfloat16"),
+        ({"amx_bf16": True}, True, "bfloat16"),
+        ({"avx512_bf16": True}, False, "float32"),
+        ({"avx2": True}, True, "float32"),
+    ],
+)
+def test_a_cpu_computes_in_bfloat16_only_if_it_can(monkeypatch, able, is_mixed, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert number_format(torch.device("cpu"), is_mixed=is_mixed) == expected
+
+
+@pytest.mark.parametrize(("has_bfloat16", "expected"), [(True, "bfloat16"), (False, "float16")])
+def test_a_gpu_without_bfloat16_computes_in_float16(monkeypatch, has_bfloat16, expected):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_bfloat16)
+    assert number_format(torch.device("cuda"), is_mixed=True) == expected

@@ -125,6 +125,26 @@ def test_empty_patches_give_finite_losses_and_gradients(name):
     assert torch.isfinite(logits.grad).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "args"), [("DiceLoss", {"batch": True}), ("DiceCELoss", {"weight": [1.0, 2.0, 4.0]})]
+)
+def test_a_loss_that_is_no_mean_of_patches_is_that_of_the_whole_batch_in_many_processes(name, args):
+    logits, label = sample()
+    label[0, :3] = 0
+    loss = loss_of(name, **args)
+    whole = logits.clone().requires_grad_()
+    expected = loss(whole, label).total
+    expected.backward()
+    # This process has the second patch; what the other one has comes without a gradient.
+    own = logits[1:].clone().requires_grad_()
+    first = {logits[0].numel(): logits[:1].flatten(1), label[0].numel(): label[:1].flatten(1)}
+    loss.gather = lambda rows: torch.cat([first[rows.shape[1]].to(rows), rows])
+    total = loss(own, label[1:]).total
+    total.backward()
+    assert float(total.detach()) == pytest.approx(float(expected.detach()), abs=1e-6)
+    torch.testing.assert_close(own.grad, whole.grad[1:])
+
+
 def test_the_loss_of_many_processes_is_the_mean_of_theirs():
     logits, label = sample()
     loss = loss_of("DiceLoss")

@@ -14,6 +14,7 @@ def test_the_same_curve_gives_the_same_bytes():
     assert first.startswith(PNG)
     assert first == second
     assert draw_range(rates, losses, losses, suggestion=None) != first
+    assert draw_range(rates, losses, losses, suggestion=1e-3, planned=3e-3) != first
 
 
 def test_a_test_that_broke_off_at_once_is_still_drawn():

@@ -9,8 +9,11 @@ from phantoms import write_dataset
 from pipeline.core.config import dump_yaml
 from pipeline.core.errors import UsageError
 from pipeline.runner.commands import run_lr_find
-from pipeline.runner.lr_find import describe_range
+from pipeline.runner.lr_find import _parent_kept, describe_range
 from pipeline.runner.request import Many, make_request
+from pipeline.tracking.location import public_uri
+from pipeline.tracking.session import find_target
+from pipeline.tracking.state import begin, read_state
 from pipeline.train.lr_find import RangePoint, RangeResult
 
 QUICK = [
@@ -58,12 +61,37 @@ def test_it_looks_at_one_training(tmp_path):
 
 
 def test_a_test_without_a_suggestion_says_so():
-    text = describe_range(RangeResult((RangePoint(1e-6, 1.0, 1.0),), None, None, 2e-6))
+    text = describe_range(RangeResult((RangePoint(1e-6, 1.0, 1.0),), None, None, None, 2e-6), 3e-3)
     assert "No learning rate can be suggested" in text
     assert "--set" not in text
 
 
-def test_divergence_is_named():
-    text = describe_range(RangeResult((), 3.2e-3, 5e-3, 0.25))
-    assert "It diverges at 0.25." in text
-    assert "--set train.optimizer.learning_rate=0.0032" in text
+def test_a_suggestion_near_the_planned_rate_asks_for_no_change():
+    text = describe_range(RangeResult((), 3.2e-3, 1e-5, 0.75, None), 3e-3)
+    assert "nothing needs to be changed" in text
+    assert "--sweep" not in text
+
+
+def test_one_far_from_the_planned_rate_is_to_be_compared_with_it():
+    text = describe_range(RangeResult((), 0.032, 1e-3, 0.9, 0.95), 3e-3)
+    assert "It diverges at 0.95." in text
+    assert '--sweep "train.optimizer.learning_rate=0.003,0.032"' in text
+    assert "--set train.optimizer.learning_rate=0.032" in text
+
+
+def state_of(request):
+    return read_state(request.work / "tracking")
+
+
+def test_a_test_before_any_recorded_stage_lends_no_run_to_trainings(tmp_path):
+    request = make_request(None, tmp_path / "work", None, [])
+    target = find_target(request.experiment.tracking, request.workspace)
+    store = {"uri": public_uri(target.uri), "experiment": target.experiment}
+    with _parent_kept(request):
+        of_test = begin(target.folder, **store, new_parent=True).parent
+    assert state_of(request).parent != of_test
+    # The run that was there before the next test is the one to go on with.
+    before = state_of(request).parent
+    with _parent_kept(request):
+        begin(target.folder, **store, new_parent=True)
+    assert state_of(request).parent == before

@@ -1,4 +1,4 @@
-"""Grids: how they are read, what they are refused for, and the table that comes of them."""
+"""Sweeps: what stops them and what does not, and the table that comes of them."""
 
 import csv
 import json
@@ -6,10 +6,19 @@ import json
 import pytest
 from phantoms import write_dataset
 
-from pipeline.core.errors import ConfigError, TrainingError, UsageError
+from pipeline.artifacts import Finding, Findings
+from pipeline.core.errors import (
+    ConfigError,
+    DataError,
+    InterruptedByUserError,
+    TrainingError,
+    UsageError,
+)
+from pipeline.core.workspace import write_json
 from pipeline.runner import sweep
 from pipeline.runner.request import Many, make_request
-from pipeline.runner.sweep import folder_name, read_grid, run_sweep
+from pipeline.runner.sweep import run_sweep
+from pipeline.train.ranks import Ranks
 
 QUICK = [
     *("--set", "tracking.enabled=false", "--set", "train.steps=2", "--set", "train.device=cpu"),
@@ -18,67 +27,6 @@ QUICK = [
     *("--set", "audit.max_pictures=0"),
 ]
 RATES = "train.optimizer.learning_rate=1e-3,3e-3"
-
-
-def test_a_grid_on_the_command_line():
-    grid = read_grid(f"{RATES}; train.patch_size=[16,16,16],[8,8,8]")
-    assert grid.combinations == [
-        {"train.optimizer.learning_rate": rate, "train.patch_size": size}
-        for rate in (0.001, 0.003)
-        for size in ([16, 16, 16], [8, 8, 8])
-    ]
-    assert grid.name == read_grid(f"{RATES};train.patch_size=[16,16,16],[8,8,8]").name
-    assert grid.name != read_grid(RATES).name
-
-
-def test_a_grid_in_a_file(tmp_path):
-    file = tmp_path / "losses.yaml"
-    file.write_text("train.loss.kind: [dice, dice_ce]\ntrain.seed: [0, 1, 2]\n")
-    grid = read_grid(str(file))
-    assert grid.name == "losses"
-    assert len(grid.combinations) == 6
-    assert grid.combinations[1] == {"train.loss.kind": "dice", "train.seed": 1}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("train.seed=" + ",".join(map(str, range(65))), "1 to 64 combinations, not 65"),
-        (";", "cannot be read"),
-        ("=1", "cannot be swept"),
-        ("train.seed=", "no list of different values"),
-        ("train.seed=1,1", "no list of different values"),
-        ("train.seed=1;train.seed=2", "twice"),
-        ("train.seed=1;nonsense", "cannot read 'nonsense'"),
-        ("train.seed=[1", "not valid YAML"),
-        ("train.fold=0,1", "share their cases"),
-        ("ingest.layout=auto,nnunet", "cannot be swept"),
-        ("nowhere.yaml", "cannot be read"),
-    ],
-)
-def test_what_is_no_grid_is_refused(text, message):
-    with pytest.raises(ConfigError, match=message):
-        read_grid(text)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [("- 1\n", "no mapping"), ("{}\n", "not 0"), ("train.seed: 3\n", "no list of different")],
-)
-def test_what_is_no_grid_in_a_file_is_refused(tmp_path, content, message):
-    file = tmp_path / "grid.yaml"
-    file.write_text(content)
-    with pytest.raises(ConfigError, match=message):
-        read_grid(str(file))
-
-
-def test_folders_of_combinations_are_short_safe_and_their_own():
-    one = folder_name({"train.warm_start": "/a/b c.pt", "train.seed": 1})
-    assert "/" not in one
-    assert " " not in one
-    assert one.startswith("warm_start=_a_b_c.pt_seed=1-")
-    assert one != folder_name({"train.warm_start": "/a/b_c.pt", "train.seed": 1})
-    assert len(folder_name({"train.warm_start": "x" * 500})) < 100
 
 
 def test_every_combination_is_checked_before_the_first_is_trained(tmp_path, monkeypatch):
@@ -96,23 +44,79 @@ def test_every_combination_is_checked_before_the_first_is_trained(tmp_path, monk
         run_sweep(request, RATES)
 
 
-def test_a_combination_that_fails_stops_no_other(tmp_path, monkeypatch, capsys):
+def audited_request(tmp_path, *findings, settings=()):
+    request = make_request(None, tmp_path / "work", None, list(settings))
+    verdict = "errors" if findings else "clean"
+    found = Findings(verdict=verdict, n_cases=1, findings=findings)
+    write_json(request.workspace.findings_file, found)
+    return request
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TrainingError("loss is not finite"),
+        ConfigError("loss is not finite", where="train.loss", fix="take another"),
+        DataError("loss is not finite"),
+    ],
+)
+def test_a_combination_that_fails_stops_no_other(tmp_path, monkeypatch, capsys, error):
     asked = []
 
     def fail(request, place, _label):
         asked.append((request.experiment.train.seed, request.experiment.train.steps))
         assert place.root == tmp_path / "work"
-        raise TrainingError("loss is not finite")
+        raise error
 
     monkeypatch.setattr(sweep, "train_one", fail)
-    request = make_request(None, tmp_path / "work", None, ["train.steps=9"])
+    request = audited_request(tmp_path, settings=["train.steps=9"])
     assert run_sweep(request, "train.seed=0,1") == 2
     assert asked == [(0, 9), (1, 9)]
-    (file,) = (tmp_path / "work" / "sweeps").rglob("sweep.csv")
-    rows = list(csv.DictReader(file.read_text().splitlines()))
-    assert [row["failed"] for row in rows] == ["loss is not finite"] * 2
-    assert [row["dice_mean"] for row in rows] == ["", ""]
+    assert [row["failed"] for row in table_of(tmp_path)] == ["loss is not finite"] * 2
+    assert [row["dice_mean"] for row in table_of(tmp_path)] == ["", ""]
     assert "failed" in capsys.readouterr().out
+
+
+def table_of(tmp_path):
+    (file,) = (tmp_path / "work" / "sweeps").rglob("sweep.csv")
+    return list(csv.DictReader(file.read_text().splitlines()))
+
+
+def test_what_is_known_when_a_sweep_is_stopped_is_in_its_table(tmp_path, monkeypatch):
+    def stopped(request, _place, _label):
+        if request.experiment.train.seed == 2:
+            raise InterruptedByUserError("stopped at step 5")
+        raise TrainingError("loss is not finite")
+
+    monkeypatch.setattr(sweep, "train_one", stopped)
+    with pytest.raises(InterruptedByUserError):
+        run_sweep(audited_request(tmp_path), "train.seed=0,1,2,3")
+    assert [row["train.seed"] for row in table_of(tmp_path)] == ["0", "1"]
+
+
+def test_processes_that_lost_step_begin_no_other_training(tmp_path, monkeypatch):
+    asked = []
+
+    def fail(_request, _place, _label):
+        asked.append(1)
+        raise TrainingError("another process of this training has ended")
+
+    monkeypatch.setattr(sweep, "train_one", fail)
+    lost = Ranks(0, 2)
+    monkeypatch.setattr(lost, "_is_joint_work_open", True)
+    monkeypatch.setattr("pipeline.train.ranks.present_ranks", lambda: lost)
+    with pytest.raises(TrainingError, match="has ended"):
+        run_sweep(audited_request(tmp_path), "train.seed=0,1")
+    assert asked == [1]
+
+
+def test_errors_of_the_audit_are_said_once_and_not_for_every_combination(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "train_one", lambda *_: pytest.fail("trained on errors"))
+    error = Finding(
+        check_id="G01", severity="error", case_id="a", message="grids differ", fix="resample"
+    )
+    with pytest.raises(DataError, match=r"1 error\(s\)"):
+        run_sweep(audited_request(tmp_path, error), "train.seed=0,1")
 
 
 def test_one_training_is_not_many():

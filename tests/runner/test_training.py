@@ -1,14 +1,17 @@
 """What stands around one training, and above several."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from pipeline.artifacts import ModelCard
-from pipeline.core.workspace import TRACKING_PARENT
+from pipeline.artifacts import ModelCard, ModelInfo, Plan
+from pipeline.core.workspace import TRACKING_PARENT, Workspace
 from pipeline.runner.request import make_request
 from pipeline.runner.training import (
     Group,
+    _has_training,
+    cost_of,
     group_key,
     group_run,
     run_name,
@@ -69,6 +72,26 @@ def test_a_result_that_was_not_finished_is_made_again_in_place(tmp_path):
     assert group_key(group.folder) == ""
     shelve_other(group, tmp_path / "archive")
     assert group.folder.is_dir()
+
+
+def test_what_trainings_cost_together_is_their_sum():
+    cards = [
+        ModelCard.model_construct(
+            training_minutes=minutes,
+            info=ModelInfo.model_construct(plan=Plan.model_construct(device=device)),
+        )
+        for minutes, device in ((30.0, "cuda"), (60.0, "cpu"), (15.0, "cuda"))
+    ]
+    assert cost_of(cards) == {"cost/training_min": 105.0, "cost/gpu_hours": 0.75}
+
+
+def test_a_training_that_broke_down_early_has_taken_its_run_too(tmp_path):
+    workspace = Workspace(tmp_path)
+    assert not _has_training(workspace)
+    folder = replace(workspace, train_root=tmp_path / "sweeps" / "g" / "a" / "train").fold_dir("0")
+    folder.mkdir(parents=True)
+    (folder / TRACKING_PARENT).write_text("abc")
+    assert _has_training(workspace)
 
 
 def test_the_parent_run_is_known_by_a_file(tmp_path):

@@ -2,13 +2,18 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from phantoms import write_dataset
 
-from pipeline.core.errors import UsageError
+from pipeline.core.errors import ConfigError, UsageError
 from pipeline.core.workspace import Workspace
+from pipeline.runner import commands
 from pipeline.runner.request import Many, make_request, split_folds, with_model, with_models
 from pipeline.runner.trainings import parse_folds, run_many, with_train
 from pipeline.tracking.listing import list_runs
@@ -18,6 +23,8 @@ QUICK = [
     *("--set", "train.n_validations=1", "--set", "train.patch_size=[16,16,16]"),
     *("--set", "train.network.base_features=4", "--set", "train.network.max_features=8"),
 ]
+TORCHRUN = Path(sys.executable).with_name("torchrun")
+ROOT = Path(__file__).resolve().parents[2]
 UNTRACKED = [*QUICK, "--set", "tracking.enabled=false"]
 
 
@@ -47,6 +54,7 @@ def test_lists_of_folds(text, folds):
         ("0,", "'' is no fold"),
         ("-1,0", "'-1' is no fold"),
         ("0..", "is no fold"),
+        ("0..99999999999999", "there is no fold 99999999999999"),
     ],
 )
 def test_what_is_no_list_of_folds_is_refused(text, message):
@@ -69,9 +77,21 @@ def test_choices_that_exclude_each_other_are_refused(tmp_path):
     for many in (Many("cv", 3), Many("0,1", None, "train.seed=0,1"), Many(None, 2, "x.yaml")):
         with pytest.raises(UsageError, match="cannot be combined"):
             run_many(request, many)
+    assert not (tmp_path / "ingest").exists()
     everything = with_train(request, fold="all")
     with pytest.raises(UsageError, match="no Dice to compare between seeds"):
         run_many(everything, Many(n_seeds=2))
+
+
+def test_what_cannot_be_trained_is_refused_before_anything_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(commands, "_ingest_again", lambda _: pytest.fail("read the data first"))
+    request = make_request(None, tmp_path, None, ['train.fold="all"'])
+    with pytest.raises(UsageError, match="no Dice to compare between seeds"):
+        commands.run_train(request, Many(n_seeds=2))
+    with pytest.raises(UsageError, match="no Dice to rank by"):
+        commands.run_train(request, Many(sweep="train.seed=0,1"))
+    with pytest.raises(ConfigError, match="unknown key 'sede'"):
+        commands.run_train(make_request(None, tmp_path, None, []), Many(sweep="train.sede=0,1"))
 
 
 def test_preflight_looks_at_one_training(voxline, tmp_path):
@@ -159,6 +179,37 @@ def test_seeds_end_to_end(voxline, tmp_path):
     assert status == 0
     assert out.endswith(again)
     assert {file: file.stat().st_mtime_ns for file in train.rglob("*.pt")} == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TORCHRUN.is_file(), reason="torch comes without torchrun here")
+@pytest.mark.parametrize(
+    ("choice", "left"),
+    [
+        (("--fold", "0,1"), "train/cross_validation/summary.json"),
+        (("--seeds", "2"), "train/seeds_fold_0/summary.json"),
+        (("--sweep", "train.seed=0,1"), "sweeps/seed-*/sweep.csv"),
+    ],
+)
+def test_two_processes_share_every_one_of_many_trainings(tmp_path, choice, left):
+    data = write_dataset(tmp_path / "Set", 5, 0)
+    start = (TORCHRUN, "--standalone", "--nproc-per-node=2", "-m", "pipeline", "train")
+    more = ("--set", "train.batch_size=2", *choice)
+    done = subprocess.run(
+        [*map(str, start), "--data", str(data), *UNTRACKED, *more],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    work = tmp_path / "runs" / "Set"
+    assert len(list(work.glob(left))) == 1
+    assert len(list(work.rglob("model_card.json"))) == 2
+    # Once for each training: the second process says nothing.
+    assert done.stderr.count("trained 2 steps") == 2
 
 
 def test_repetitions_are_used_only_where_they_are_named(tmp_path):

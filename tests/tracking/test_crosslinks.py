@@ -1,3 +1,6 @@
+from mlflow.entities import Run, RunData, RunInfo
+
+from pipeline.tracking.crosslinks import _links
 from pipeline.tracking.names import DESCRIPTION_TAG
 
 
@@ -23,3 +26,16 @@ def test_links_are_replaced_not_repeated(place):
     text = place.parent().data.tags[DESCRIPTION_TAG]
     assert text.count("Stages:") == 1
     assert text.count("](#/") == 3
+
+
+def test_of_very_many_runs_the_last_are_linked(place):
+    runs = [
+        Run(RunInfo(f"id{n}", "1", "u", "FINISHED", n, n, "active", run_name=f"r{n}"), RunData())
+        for n in range(65)
+    ]
+    text = _links(place.store, runs)
+    assert text.startswith("53 more in the runs table · ")
+    assert text.count("](#/") == 12
+    assert "id64" in text
+    assert len(text) < 2000
+    assert "more" not in _links(place.store, runs[:12])

@@ -50,6 +50,12 @@ def test_parent_keeps_its_name_when_a_stage_gives_none(place):
     assert place.parent().info.run_name == "kept"
 
 
+def test_a_run_that_nobody_named_is_called_by_its_work_folder(place):
+    with place.open("audit"):
+        pass
+    assert place.parent().info.run_name == place.workspace.root.name
+
+
 def test_trainings_lie_below_what_was_made_of_them(place):
     keys = []
     for name in ("fold-0", "fold-1"):

@@ -177,3 +177,15 @@ def test_tables_lie_on_the_parent_and_are_listed_for_the_ui(place):
         "columns": ["case_id", "dice"],
         "data": [["a", 0.5], ["b", None]],
     }
+
+
+def test_a_table_that_waits_is_not_replaced_by_that_of_the_next_training(place):
+    files = []
+    for name in ("fold-0", "fold-1"):
+        with place.open(run_name=name, new_parent=True) as tracker:
+            tracker.log_table("cases", ["case_id"], [[name]])
+        run = next(r for r in place.parents() if r.info.run_name == name)
+        files.append(place.client.download_artifacts(run.info.run_id, "cases.json"))
+    waiting = sorted((place.workspace.root / "tracking" / "tables").rglob("cases.json"))
+    assert len(waiting) == len(files) == 2
+    assert {json.loads(f.read_text())["data"][0][0] for f in waiting} == {"fold-0", "fold-1"}

@@ -45,6 +45,14 @@ def test_columns_are_results_and_differing_knobs(place, tmp_path):
     ]
 
 
+def test_the_score_that_chose_the_best_of_a_sweep_is_no_column(place):
+    with place.open("sweep") as tracker:
+        tracker.log_metrics({"sweep/best_dice_mean": 0.9, "cost/training_min": 5.0})
+    columns = _view(place)["selectedColumns"]
+    assert "metrics.`cost/training_min`" in columns
+    assert not [name for name in columns if "sweep" in name]
+
+
 def test_a_comparison_does_not_make_every_knob_differ(place):
     for loss in ("dice", "focal"):
         with place.open("train", new_parent=True) as tracker:

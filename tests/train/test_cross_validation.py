@@ -11,6 +11,7 @@ from workfolders import audited, quick
 from pipeline.artifacts import ModelCard, Splits, read_artifact
 from pipeline.core.errors import DataError, MissingInputError
 from pipeline.core.tracker import NullTracker
+from pipeline.core.workspace import write_json
 from pipeline.metrics.aggregate import summarize
 from pipeline.metrics.score_table import write_scores_csv
 from pipeline.metrics.scores import score_label_maps
@@ -67,6 +68,16 @@ def test_patients_are_resampled_with_all_their_cases(trained, tmp_path):
     fold = fold_of(card, tmp_path, "0", [scored(name, k) for k, name in enumerate("abcdef")])
     together, _ = pool_folds([fold], {"a": "p", "b": "p", "c": "p"})
     assert together.classes["liver"].dice.n_patients == 4
+
+
+def test_scans_of_one_patient_are_no_independent_cases_of_a_fold(tmp_path):
+    workspace = audited(tmp_path, 5)
+    splits = read_artifact(workspace.splits_file, Splits, made_by="audit")
+    cases = [case_id for fold in splits.folds for case_id in (*fold.train, *fold.validation)]
+    groups = dict.fromkeys(cases, "one patient")
+    write_json(workspace.splits_file, splits.model_copy(update={"groups": groups}))
+    training = select_training(quick(steps=2), workspace)
+    assert training.groups == groups
 
 
 def test_folds_of_different_experiments_are_refused(trained, tmp_path):

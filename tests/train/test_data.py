@@ -8,12 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from workfolders import audited, quick
 
 from pipeline.artifacts import DatasetManifest, read_artifact
 from pipeline.train import data
 from pipeline.train.data import BatchSource
 from pipeline.train.prepare import PreparedCase, prepare_cases
+from pipeline.train.ranks import Ranks
 from pipeline.train.select import select_training
 from pipeline.transforms.config import AugmentationConfig
 from pipeline.transforms.patch_reader import read_patches
@@ -54,6 +57,17 @@ def test_a_batch_depends_on_seed_and_step_only(training, cases):
     other = BatchSource(cases, chosen.plan, chosen.config.model_copy(update={"seed": 1}), CPU)
     assert not torch.equal(other.batch(7).image, later.image)
     assert not torch.equal(one.batch(8).image, later.image)
+
+
+def test_processes_share_a_batch_out_and_each_knows_where_all_of_it_comes_from(training, cases):
+    chosen, _ = training
+    whole = BatchSource(cases, chosen.plan, chosen.config, CPU).batch(7)
+    for rank in (1, 2):
+        source = BatchSource(cases, chosen.plan, chosen.config, CPU)
+        source.ranks = Ranks(rank, 3)
+        share = source.batch(7)
+        assert torch.equal(share.image, whole.image[rank : rank + 1])
+        assert share.case_ids == whole.case_ids
 
 
 ALL_ON = AugmentationConfig(
@@ -229,3 +243,49 @@ def test_patches_of_scribbles_are_centred_on_what_counts(training):
     # Without an ignored voxel, places are drawn as ever.
     free = BatchSource([drawn], chosen.plan, config, CPU).batch(0)
     assert (free.label == 1).flatten(1).sum(1).sum() < 3
+
+
+@given(fraction=st.floats(0, 1), n_samples=st.integers(1, 300))
+def test_the_share_of_patches_on_foreground_is_kept_at_any_length(fraction, n_samples):
+    chosen = [data._is_on_foreground(sample, fraction) for sample in range(n_samples)]
+    assert abs(sum(chosen) - fraction * n_samples) < 1 + 1e-6
+    # Evenly: no stretch of a training has more or less than its share.
+    half = n_samples // 2
+    assert abs(sum(chosen[half:]) - fraction * (n_samples - half)) < 1 + 1e-6
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_what_several_processes_read_is_together_the_batch_of_one(
+    training, cases, monkeypatch, world
+):
+    chosen, _ = training
+    config = chosen.config.model_copy(update={"augmentation": ALL_ON})
+    alone = BatchSource(cases, chosen.plan, config, CPU).batch(4)
+    monkeypatch.setattr(Ranks, "tell", lambda *_: None)
+    shares = []
+    for rank in range(world):
+        source = BatchSource(cases, chosen.plan, config, CPU)
+        source.ranks = Ranks(rank, world)
+        shares.append(source.batch(4))
+    assert torch.equal(torch.cat([share.image for share in shares]), alone.image)
+    assert torch.equal(torch.cat([share.label for share in shares]), alone.label)
+
+
+def test_augmentation_does_not_turn_a_single_slice_out_of_sight(training):
+    """Turned about an axis within it, all but a line of a slice would lie outside the volume."""
+    chosen, _ = training
+    shape = (32, 32, 1)
+    plan = chosen.plan.model_copy(update={"patch_size": shape, "batch_size": 8})
+    moved = still().model_copy(update={"affine_probability": 1.0, "elastic_probability": 1.0})
+    config = chosen.config.model_copy(update={"augmentation": moved})
+    everywhere = np.argwhere(np.ones(shape)).astype(np.int32)
+    case = PreparedCase(
+        "slice",
+        np.ones((1, *shape), dtype=np.float16),
+        np.ones(shape, dtype=np.uint8),
+        (everywhere, np.zeros((0, 3), dtype=np.int32)),
+        (1.0, 1.0, 8.0),
+    )
+    batch = BatchSource([case], plan, config, CPU).batch(0)
+    assert (batch.label == 1).float().mean() > 0.75
+    assert (batch.image > 0.5).float().mean() > 0.75

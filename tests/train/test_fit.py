@@ -43,10 +43,18 @@ class Device:
         return FreeMemory(n_bytes, n_bytes)
 
 
-def fitted(tmp_path, config=None, device="cpu", shape=(200, 200, 200), n=20) -> Plan:
+def fitted(
+    tmp_path, config=None, device="cpu", shape=(200, 200, 200), n=20, begun: Plan | None = None
+) -> Plan:
     config = config or TrainConfig()
     make = partial(make_plan, [make_row(shape=shape)] * n, TASK, config, device)
-    return fit_plan(make, TASK, config, torch.device(device), tmp_path / "train" / "probe.json")
+    file = tmp_path / "train" / "probe.json"
+    return fit_plan(make, TASK, config, torch.device(device), file, begun=begun)
+
+
+def compute_in(monkeypatch, dtype: torch.dtype | None) -> None:
+    """Let this machine be one that computes in a number format."""
+    monkeypatch.setattr("pipeline.models.device.mixed_precision_dtype", lambda _: dtype)
 
 
 def test_a_step_that_fits_is_kept_and_its_peak_stands_in_the_plan(tmp_path, monkeypatch):
@@ -155,3 +163,43 @@ def test_a_step_that_does_not_fit_at_all_is_halved(tmp_path, monkeypatch):
     assert plan.peak_memory_mb == 100.0
     assert "memory ran out" in plan.reasons[-1]
     assert device.n_probes == 0
+
+
+def test_a_probe_of_another_number_format_counts_for_nothing(tmp_path, monkeypatch):
+    device = Device(monkeypatch, gib=1, bytes_per_voxel=2500)
+    compute_in(monkeypatch, torch.bfloat16)
+    half = fitted(tmp_path)
+    n_probes = device.n_probes
+    compute_in(monkeypatch, None)
+    device._per_voxel = 10_000
+    full = fitted(tmp_path)
+    assert device.n_probes > n_probes
+    assert voxels(full) < voxels(half)
+    # Each format keeps what was found for it.
+    compute_in(monkeypatch, torch.bfloat16)
+    assert fitted(tmp_path) == half
+
+
+def test_a_training_that_goes_on_in_another_number_format_keeps_its_sizes(tmp_path, monkeypatch):
+    device = Device(monkeypatch, gib=1, bytes_per_voxel=2500)
+    compute_in(monkeypatch, torch.bfloat16)
+    begun = fitted(tmp_path)
+    n_probes = device.n_probes
+    compute_in(monkeypatch, None)
+    device._per_voxel = 10_000
+    assert fitted(tmp_path, begun=begun) == begun
+    assert device.n_probes == n_probes
+    # Also after something else was decided here for a new training.
+    other = fitted(tmp_path)
+    assert fitted(tmp_path, begun=begun) == begun
+    # A checkpoint of another configuration decides nothing.
+    strange = begun.model_copy(update={"patch_size": (8, 8, 8)})
+    assert fitted(tmp_path, begun=strange) == other
+
+
+def test_a_damaged_book_of_probes_is_begun_anew(tmp_path, monkeypatch, caplog):
+    Device(monkeypatch, gib=8, bytes_per_voxel=5000)
+    first = fitted(tmp_path)
+    (tmp_path / "train" / "probe.json").write_text("{", encoding="utf-8")
+    assert fitted(tmp_path) == first
+    assert "measured anew" in caplog.text

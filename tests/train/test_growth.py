@@ -1,4 +1,4 @@
-"""Patches grow to the planned size through sizes that the network bears, and resume exactly."""
+"""Patches grow to the planned size through sizes that the network bears."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,6 @@ from workfolders import audited, quick
 
 from pipeline.artifacts import GrowthStage
 from pipeline.core.errors import ConfigError
-from pipeline.core.tracker import NullTracker
-from pipeline.models.checkpoint import load_state
 from pipeline.train.data import BatchSource
 from pipeline.train.growth import (
     divisor_of,
@@ -20,10 +18,8 @@ from pipeline.train.growth import (
     stage_at,
     with_growth,
 )
-from pipeline.train.learner import Learner
 from pipeline.train.prepare import prepare_cases
 from pipeline.train.select import select_training
-from pipeline.train.stage import train
 
 CPU = torch.device("cpu")
 MULTIPLES = st.tuples(*[st.integers(1, 9)] * 3)
@@ -147,38 +143,3 @@ def test_resizing_shows_the_same_anatomy_more_coarsely(workspace):
     share = [(b.label > 0).float().mean().item() for b in (coarse, fine)]
     assert coarse.label.numel() < fine.label.numel()
     assert share[0] == pytest.approx(share[1], rel=0.2)
-
-
-def test_a_growing_training_resumes_exactly(workspace, tmp_path, monkeypatch):
-    config = quick(growth="patch", patch_size=[24, 24, 16], growth_stages=3, n_validations=2)
-    weights = []
-    for name in ("whole", "cut"):
-        part = _fresh(workspace, tmp_path / name)
-        if name == "cut":
-            with monkeypatch.context() as patch:
-                _die_at(patch, 3)
-                with pytest.raises(KeyboardInterrupt):
-                    train(select_training(config, part), part, NullTracker())
-        train(select_training(config, part), part, NullTracker())
-        weights.append(load_state(part.fold_dir("0") / "last.pt", CPU)["learner"]["network"])
-    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
-
-
-def _die_at(patch, step: int) -> None:
-    """A process that is killed after so many steps; the last checkpoint may be older."""
-    real, count = Learner.step, iter(range(step))
-
-    def dying(self, batch, rate):
-        if next(count, None) is None:
-            raise KeyboardInterrupt
-        return real(self, batch, rate)
-
-    patch.setattr(Learner, "step", dying)
-
-
-def _fresh(pristine, root):
-    """A work folder of its own that shares what was ingested."""
-    (root / "train").mkdir(parents=True)
-    for name in ("ingest", "audit"):
-        (root / name).symlink_to(pristine.root / name)
-    return type(pristine)(root)

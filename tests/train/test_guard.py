@@ -70,6 +70,20 @@ def test_a_class_that_is_nowhere_or_everywhere_in_truth_may_be_predicted_so():
     assert rounds(*[ClassShares(0.95, 0.96)] * 5) == []
 
 
+def test_a_class_of_few_voxels_may_be_found_late():
+    missed = ClassShares(0.0, 0.0002)
+    found = ClassShares(0.0002, 0.0002)
+    assert rounds(*[missed] * 9, *[found] * 11) == []
+    (finding,) = rounds(*[missed] * 20)
+    assert "in 10 validations in a row" in finding.message
+
+
+def test_a_class_that_takes_most_of_the_images_may_be_predicted_a_little_larger():
+    assert rounds(*[ClassShares(0.92, 0.85)] * 5) == []
+    (finding,) = rounds(*[ClassShares(0.99, 0.85)] * 5)
+    assert finding.evidence["symptom"] == "filled"
+
+
 def run_steps(losses, norms) -> list[Finding]:
     state = GuardState()
     for n, (loss, norm) in enumerate(zip(losses, norms, strict=True)):

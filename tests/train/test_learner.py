@@ -45,6 +45,52 @@ def test_a_state_taken_and_restored_goes_on_alike():
         assert torch.equal(weight, two.weights()[name])
 
 
+def drawing_info():
+    """A network with dropout, which draws, and with batch normalization, which keeps statistics."""
+    info = model_info()
+    args = {"dropout": 0.3, "norm": "batch"}
+    network = info.plan.network.model_copy(update={"kind": "unet", "args": args})
+    return info.model_copy(update={"plan": info.plan.model_copy(update={"network": network})})
+
+
+def test_dropout_draws_alike_after_a_state_was_restored():
+    one, two = (learner_of(quick(), drawing_info()) for _ in range(2))
+    one.step(make_batch(0), 1e-2)
+    two.restore(copy.deepcopy(one.state()))
+    torch.rand(3)
+    assert one.step(make_batch(1), 1e-2) == two.step(make_batch(1), 1e-2)
+    for name, weight in one.weights().items():
+        assert torch.equal(weight, two.weights()[name]), name
+
+
+def test_dropout_draws_anew_in_every_step_and_for_every_seed():
+    losses = set()
+    for seed in (0, 1):
+        learner = learner_of(quick(), drawing_info())
+        learner._config = quick(seed=seed)
+        losses |= {learner.step(make_batch(), 0.0).loss for _ in range(2)}
+    assert len(losses) == 4
+
+
+@pytest.mark.parametrize("is_raised", [False, True])
+def test_a_bad_step_leaves_running_statistics_alone(monkeypatch, is_raised):
+    """They change as a batch passes, and would stay NaN for ever."""
+    learner = learner_of(quick(), drawing_info())
+    learner.step(make_batch(), 1e-2)
+    before = {name: value.clone() for name, value in learner.network.named_buffers()}
+    assert any("running_mean" in name for name in before)
+    bad = make_batch(1)
+    if is_raised:
+        monkeypatch.setattr(learner, "loss", lambda *_: torch.empty(0).item())
+        with pytest.raises(RuntimeError):
+            learner.step(bad, 1e-2)
+    else:
+        bad.image[0, 0, 3, 3, 3] = float("nan")
+        assert not learner.step(bad, 1e-2).is_finite
+    for name, value in learner.network.named_buffers():
+        assert torch.equal(value, before[name]), name
+
+
 def test_averaged_weights_lie_between_start_and_present():
     learner = learner_of(quick(ema_decay=0.9))
     for step in range(20):

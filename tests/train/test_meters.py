@@ -50,6 +50,47 @@ def test_memory_is_that_of_the_process():
     assert block.numel() == 50_000_000
 
 
+def meter_on_a_gpu(monkeypatch, utilization, *, has_driver=True) -> RoundMeter:
+    """A meter that believes in a GPU; only what the driver says is made up."""
+    monkeypatch.setattr(meters, "GPU_USE_EVERY_S", -1.0)
+    monkeypatch.setattr(meters.importlib.util, "find_spec", lambda _: has_driver or None)
+    monkeypatch.setattr(meters.torch.cuda, "reset_peak_memory_stats", lambda _: None)
+    monkeypatch.setattr(meters.torch.cuda, "max_memory_allocated", lambda _: 0)
+    monkeypatch.setattr(meters.torch.cuda, "utilization", utilization)
+    return RoundMeter(torch.device("cuda"))
+
+
+def round_of(meter: RoundMeter, n_steps: int) -> dict[str, float]:
+    for _ in range(n_steps):
+        with meter.waiting():
+            pass
+        meter.step_done(1)
+    return meter.end_round()
+
+
+def test_gpu_use_is_the_mean_of_what_the_driver_says(monkeypatch):
+    said = iter([100, 50])
+    meter = meter_on_a_gpu(monkeypatch, lambda _: next(said))
+    assert round_of(meter, 2)["train/gpu_use_fraction"] == pytest.approx(0.75)
+
+
+def test_a_driver_that_does_not_tell_ends_no_training_and_is_not_asked_again(monkeypatch):
+    asked = []
+
+    def refuse(_device):
+        asked.append(1)
+        raise RuntimeError("not supported")
+
+    meter = meter_on_a_gpu(monkeypatch, refuse)
+    assert "train/gpu_use_fraction" not in round_of(meter, 3)
+    assert asked == [1]
+
+
+def test_without_the_package_of_the_driver_nothing_is_asked(monkeypatch):
+    meter = meter_on_a_gpu(monkeypatch, lambda _: pytest.fail("asked"), has_driver=False)
+    assert "train/gpu_use_fraction" not in round_of(meter, 2)
+
+
 @pytest.mark.gpu
 def test_on_a_gpu_memory_is_that_of_the_round():
     device = torch.device("cuda")

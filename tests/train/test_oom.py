@@ -9,10 +9,11 @@ from pipeline.core.errors import InterruptedByUserError, TrainingError
 from pipeline.core.tracker import NullTracker
 from pipeline.core.workspace import Workspace
 from pipeline.models.checkpoint import load_state
+from pipeline.models.device import is_out_of_memory
 from pipeline.train import stage
 from pipeline.train.data import Batch
 from pipeline.train.learner import Learner, StepResult
-from pipeline.train.oom import is_out_of_memory, smaller
+from pipeline.train.oom import smaller
 from pipeline.train.select import select_training
 from pipeline.train.stage import train
 

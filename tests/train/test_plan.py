@@ -11,12 +11,13 @@ from pydantic import ValidationError
 from pipeline.core.errors import ConfigError
 from pipeline.models.networks import build_network
 from pipeline.train.config import NetworkConfig, OptimizerConfig, TrainConfig
-from pipeline.train.plan import make_plan
+from pipeline.train.plan import _topology, make_plan
 
 
 def test_hippocampus_sized_cases_get_the_known_plan():
     rows = [make_row(shape=(36, 50, 35))] * 100
-    plan = make_plan(rows, make_task("Anterior", "Posterior"), TrainConfig(), "cpu")
+    config = TrainConfig(budget_minutes=5)
+    plan = make_plan(rows, make_task("Anterior", "Posterior"), config, "cpu")
     assert plan.preprocessing.spacing_mm == (1.0, 1.0, 1.0)
     assert plan.patch_size == (40, 56, 40)
     assert plan.batch_size == 2
@@ -149,3 +150,103 @@ def test_a_term_per_voxel_without_weight_is_none():
     ):
         with pytest.raises(ValidationError, match="ce_weight of 0"):
             TrainConfig.model_validate({"loss": wrong})
+
+
+def planned(device="cpu", n_channels=1, config=None, n_classes=1, **row):
+    task = make_task(*[f"x{i}" for i in range(n_classes)], n_channels=n_channels)
+    rows = [make_row(**row)] * 20
+    rows = [r.model_copy(update={"foreground": r.foreground * n_channels}) for r in rows]
+    return make_plan(rows, task, config or TrainConfig(), device)
+
+
+def reason_with(plan, word):
+    return next((reason for reason in plan.reasons if word in reason), "")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("slice_mm", [0.5, 1.0, 8.0])
+def test_single_slices_are_convolved_within_whatever_their_thickness(device, slice_mm):
+    plan = planned(device, shape=(256, 256, 1), spacing_mm=(1.5, 1.5, slice_mm))
+    # Level 0 of a CPU has a small kernel in any case.
+    assert set(plan.network.kernels[1:]) == {(3, 3, 1)}
+    assert all(stride[2] == 1 for stride in plan.network.strides)
+    assert "no kernels across" in reason_with(plan, "anisotropy")
+    assert "only within slices across S" in reason_with(plan, "augmentation")
+
+
+def test_an_axis_that_is_too_short_to_pool_takes_no_kernel_from_the_others():
+    """The long axes become coarser than it; they must go on looking at their neighbors."""
+    plan = planned("cuda", shape=(12, 200, 200))
+    assert plan.network.strides[2:] == ((1, 2, 2),) * 4
+    assert set(plan.network.kernels) == {(3, 3, 3)}
+
+
+@given(
+    patch=st.tuples(*[st.integers(1, 300)] * 3).filter(lambda patch: max(patch) > 1),
+    spacing_mm=st.tuples(*[st.floats(0.3, 8)] * 3),
+    n_levels=st.integers(3, 7),
+)
+def test_an_axis_that_was_convolved_stays_so(patch, spacing_mm, n_levels):
+    topology = _topology(spacing_mm, np.array(patch, dtype=float), n_levels)
+    kernels, strides = np.array(topology.kernels), np.array(topology.strides)
+    assert (np.diff(kernels, axis=0) >= 0).all()
+    assert (kernels == 3).any(axis=1).all()
+    assert (kernels[strides == 2] == 3).all()
+    assert (kernels[:, np.array(patch) == 1] == 1).all()
+
+
+def test_a_patch_that_shows_little_says_which_spacing_shows_more():
+    assert "up to [2.4, 2.4, 2.4]" in reason_with(
+        planned("cuda", shape=(512, 512, 800), spacing_mm=(0.8, 0.8, 0.8)), "a patch shows"
+    )
+    assert not reason_with(planned("cuda", shape=(130, 130, 130)), "a patch shows")
+    # Half the voxels at least, as nnU-Net has it: else the coarse look is hardly another one.
+    assert not reason_with(planned("cuda", shape=(240, 240, 155)), "a patch shows")
+
+
+def test_many_channels_and_many_classes_are_planned_for():
+    brain = planned("cuda", n_channels=4, shape=(240, 240, 155))
+    assert (brain.network.n_input_channels, len(brain.preprocessing.normalizations)) == (4, 4)
+    assert brain.patch_size == (128, 128, 128)
+    body = planned("cpu", n_classes=104, shape=(120, 120, 120))
+    assert body.network.n_output_channels == 105
+    assert "wide enough for 105 outputs" in reason_with(body, "network")
+
+
+def test_every_choice_has_a_reason_whether_planned_or_configured():
+    config = {
+        "spacing_mm": [2.0, 2.0, 2.0],
+        "normalization": {"c0": "zscore_nonzero"},
+        "patch_size": [30, 32, 40],
+        "batch_size": 3,
+        "mirror_axes": [0],
+        "steps": 77,
+        "optimizer": {"learning_rate": 0.01},
+        "network": {"n_levels": 3, "base_features": 12},
+        "augmentation": {"within_slices": True},
+    }
+    chosen = TrainConfig.model_validate(config, strict=False)
+    words = "spacing", "channel", "patch", "batch", "mirroring", "length", "learning rate"
+    words = (*words, "network", "augmentation")
+    for plan in (planned(), planned(config=chosen)):
+        assert all(reason_with(plan, word) for word in words[:-1])
+    for word in words:
+        assert "configured" in reason_with(plan, word)
+    assert plan.preprocessing.normalizations[0].kind == "zscore_nonzero"
+    assert plan.network.features == (12, 24, 48)
+    assert "30 x 32 x 40 as configured, made divisible by (4, 4, 4)" in reason_with(plan, "patch")
+    assert "77 steps" in reason_with(plan, "length")
+
+
+def test_levels_that_the_patch_does_not_bear_are_named():
+    plan = planned(config=TrainConfig(network=NetworkConfig(n_levels=6)), shape=(32, 32, 32))
+    assert len(plan.network.strides) == 4
+    assert "4 levels instead of the configured 6" in reason_with(plan, "levels")
+
+
+def test_the_length_is_told_in_steps_or_minutes():
+    assert "30 minutes, as nothing is configured" in reason_with(planned(), "length")
+    plan = planned(config=TrainConfig(epochs=10.0))
+    assert "100 steps, the configured 10 passes over 20 cases" in reason_with(plan, "length")
+    plan = planned(config=TrainConfig(budget_minutes=5.0))
+    assert "the configured 5 minutes" in reason_with(plan, "length")

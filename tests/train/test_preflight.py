@@ -139,8 +139,29 @@ def test_p03_a_class_that_patches_miss_is_named_with_what_helps():
     finding = only(preflight.check_presence(few, cases, NAMES, None))
     assert (finding.class_name, finding.severity) == ("tumor", "warning")
     assert "1 of 32" in finding.message
-    # A class that no case has is not a matter of sampling.
-    assert preflight.check_presence(few, [case(classes=(1,))], NAMES, None) == []
+    assert "in 1 of the 1 training cases" in finding.message
+    assert "foreground_fraction" in finding.fix
+
+
+def test_p03_a_class_in_few_or_no_training_cases_is_told_with_their_number():
+    """The audit sees all cases; a class may well be in those of the other folds alone."""
+    seen = [patch((0, 1))] * 32
+    without = [case(name, classes=(1,)) for name in "abcdefgh"]
+    finding = only(preflight.check_presence(seen, without, NAMES, None))
+    assert (finding.class_name, finding.severity) == ("tumor", "warning")
+    assert "in none of the 8 training cases" in finding.message
+    assert "fold" in finding.fix
+    finding = only(preflight.check_presence(seen, [*without, case("z")], NAMES, None))
+    assert "in 1 of the 9 training cases" in finding.message
+    # More patches on foreground would not show more of that one case.
+    assert "add cases" in finding.fix
+
+
+def test_p03_training_cases_that_show_nothing_at_all_are_an_error():
+    empty = [case(name, classes=()) for name in "ab"]
+    finding = only(preflight.check_presence([patch((0,))] * 32, empty, NAMES, None))
+    assert (finding.severity, finding.class_name) == ("error", None)
+    assert "none of the 2 training cases shows any class" in finding.message
 
 
 def test_p03_few_sights_in_a_short_training_are_told_as_such():

@@ -1,11 +1,26 @@
 """What processes tell each other and add up; two of them in test_teamwork.py."""
 
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.distributed as dist
 
 from pipeline.core.errors import ConfigError, TrainingError, UsageError
-from pipeline.train.ranks import Ranks, joined_ranks, present_ranks, refuse_uneven
+from pipeline.train.ranks import (
+    Ranks,
+    SharedMemoryError,
+    joined_ranks,
+    present_ranks,
+    refuse_uneven,
+)
+
+# How long a process may take to notice what became of the other one, imports included.
+LONGEST_S = 600
 
 
 @pytest.fixture
@@ -84,8 +99,125 @@ def test_processes_that_cannot_meet_say_how_to_start_them(monkeypatch):
 
 def test_a_broken_connection_is_named(alone, monkeypatch):
     def break_off(*_args, **_options):
-        raise RuntimeError("Connection closed by peer [127.0.0.1]:1234")
+        raise RuntimeError(
+            "[/pytorch/gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:1234: Connection "
+            "reset by peer. This is typically caused by a remote worker hanging. GLHF!"
+        )
 
     monkeypatch.setattr(dist, "broadcast_object_list", break_off)
-    with pytest.raises(TrainingError, match="another process of this training has ended"):
+    with pytest.raises(TrainingError, match="another process of this training has ended") as raised:
         alone.told()
+    where = "process 0: Read error [127.0.0.1]:1234: Connection reset by peer"
+    assert raised.value.where == where
+    assert not alone.can_be_told
+    # The others are there after all, and the fixture takes leave of them.
+    alone._is_broken = False
+
+
+def test_trouble_of_a_process_is_told_before_joint_work_and_memory_can_be_helped(alone):
+    alone.tell("step", 0.1)
+    with pytest.raises(SharedMemoryError, match="process 0"), alone.joint_work():
+        raise torch.OutOfMemoryError("tried to allocate 9 GB")
+    assert alone.can_be_told
+    alone.tell("step", 0.1)
+    with pytest.raises(ConfigError, match="odd"), alone.joint_work():
+        raise ConfigError("odd")
+    assert not alone.can_be_told
+    with pytest.raises(TrainingError, match="has ended"):
+        alone.tell("done")
+    alone._is_broken = False
+
+
+def test_a_fault_outside_of_joint_work_is_told_to_nobody(alone):
+    with pytest.raises(ConfigError, match="odd"), alone.joint_work():
+        raise ConfigError("odd")
+    assert alone.can_be_told
+
+
+SCRIPT = """
+import os, signal, sys
+import torch
+from pipeline.core.errors import DataError, VoxlineError
+from pipeline.train.ranks import SharedMemoryError, joined_ranks
+
+def fault():
+    kind = sys.argv[1]
+    if kind == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise {"memory": torch.OutOfMemoryError("9 GB"), "data": DataError("odd", where="case 7")}[kind]
+
+try:
+    with joined_ranks() as ranks:
+        ranks.tell("step", 0.1)
+        if not ranks.is_leader:
+            ranks.told()
+        try:
+            with ranks.joint_work():
+                if ranks.rank == int(sys.argv[2]):
+                    fault()
+                rows = torch.ones((2, 1), requires_grad=True)
+                ranks.gather_rows(rows)
+        except SharedMemoryError as error:
+            print("reduced:", error)
+        ranks.tell("resize", 2)
+        if not ranks.is_leader:
+            print("told:", ranks.told()[0])
+        ranks.add_up([torch.ones(2)])
+except VoxlineError as error:
+    print(error)
+    sys.exit(error.exit_status)
+"""
+
+
+def two_processes(tmp_path: Path, kind: str, rank: int) -> list[tuple[int, str]]:
+    """Status and output of both, the first first; nothing that hangs outlives the test."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    common |= {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script), kind, str(rank)],
+            env={**os.environ, **common, "RANK": str(number)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    try:
+        said = [process.communicate(timeout=LONGEST_S) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [
+        (process.returncode, out + err) for process, (out, err) in zip(processes, said, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_two_processes_go_on_together_when_memory_ran_out_in_one(tmp_path, rank):
+    for status, said in two_processes(tmp_path, "memory", rank):
+        assert status == 0, said
+        assert f"reduced: process {rank}" in said
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_both_say_what_is_wrong_when_one_fails(tmp_path, rank):
+    ends = two_processes(tmp_path, "data", rank)
+    assert [status for status, _ in ends] == [2, 2], ends
+    assert "DataError: odd\n  where: case 7" in ends[rank][1]
+    other = ends[1 - rank][1]
+    assert f"process {rank} of this training failed: odd\n  where: case 7" in other
+    assert "the same command goes on from the last checkpoint" in other
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_nobody_waits_for_a_process_that_was_killed(tmp_path, rank):
+    ends = two_processes(tmp_path, "killed", rank)
+    assert ends[rank][0] == -9
+    assert ends[1 - rank][0] == 2, ends
+    assert "another process of this training has ended" in ends[1 - rank][1]

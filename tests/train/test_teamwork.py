@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from phantoms import write_dataset
@@ -23,7 +24,11 @@ SMALL = (
 )
 # Adam would make a step of full length of a gradient that is nothing but rounding, as that of a
 # weight before a normalization is.
-STEPS = ("train.steps=6", "train.optimizer.kind=sgd", "train.optimizer.learning_rate=0.01")
+STEPS = (
+    *("train.steps=6", "train.optimizer.kind=sgd", "train.optimizer.learning_rate=0.01"),
+    # bfloat16, which some CPUs compute with, rounds what each process sums.
+    "train.amp=false",
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,20 +41,28 @@ def data(tmp_path_factory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("data") / "phantoms", 6, 0)
 
 
-def command(n_ranks: int, data: Path, work: Path, settings: tuple[str, ...]) -> list[str]:
-    start = [sys.executable, "-m", "pipeline"]
+def command(
+    n_ranks: int, data: Path, work: Path, settings: tuple[str, ...], program: tuple[str, ...]
+) -> list[str]:
+    start = [sys.executable, *program]
     if n_ranks > 1:
-        start = [str(TORCHRUN), "--standalone", f"--nproc-per-node={n_ranks}", "-m", "pipeline"]
+        start = [str(TORCHRUN), "--standalone", f"--nproc-per-node={n_ranks}", *program]
     chosen = [part for setting in (*SMALL, *settings) for part in ("--set", setting)]
     return [*start, "train", "--data", str(data), "--work", str(work), *chosen]
 
 
-def begin(n_ranks: int, data: Path, work: Path, settings: tuple[str, ...]) -> subprocess.Popen[str]:
+def begin(
+    n_ranks: int,
+    data: Path,
+    work: Path,
+    settings: tuple[str, ...],
+    program: tuple[str, ...] = ("-m", "pipeline"),
+) -> subprocess.Popen[str]:
     work.parent.mkdir(parents=True, exist_ok=True)
     # The phantoms run in the folder of the test; the package is found by its path.
     root = str(Path(__file__).resolve().parents[2])
     return subprocess.Popen(
-        command(n_ranks, data, work, settings),
+        command(n_ranks, data, work, settings, program),
         cwd=work.parent,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root},
         stdout=subprocess.PIPE,
@@ -89,6 +102,14 @@ def assert_close(one: Path, two: Path) -> None:
 def history(work: Path) -> list[dict[str, str]]:
     text = (work / "train" / "fold_0" / "history.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
+
+
+def rank_of(process: subprocess.Popen[str], rank: int) -> psutil.Process:
+    """The process of a rank among those that torchrun has started."""
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if child.environ().get("RANK") == str(rank):
+            return child
+    raise LookupError(rank)
 
 
 def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
@@ -150,3 +171,78 @@ def test_sigterm_saves_and_one_process_goes_on_where_two_stopped(data, tmp_path)
     assert status == 0, said
     assert "resuming at step" in said
     assert history(work)[-1]["step"] == "120"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_nobody_hangs_when_a_process_is_killed_and_the_training_goes_on(data, tmp_path, rank):
+    work = tmp_path / "work"
+    settings = ("train.steps=120", "train.n_validations=60", *STEPS[1:])
+    process = begin(2, data, work, settings)
+    wait_for(work / "train" / "fold_0" / "last.pt", process)
+    rank_of(process, rank).kill()
+    status, said = finish(process)
+    assert status != 0
+    assert "another process of this training has ended" in said, said
+    assert "the same command goes on from the last checkpoint" in said
+    state = load_state(work / "train" / "fold_0" / "last.pt", torch.device("cpu"))
+    assert state["learner"]["n_updates"] < 120
+    status, said = train(2, data, work, *settings)
+    assert status == 0, said
+    assert "resuming at step" in said
+    assert history(work)[-1]["step"] == "120"
+
+
+# Breaks one process of a training: the one and the step are asked for, the rest is the real thing.
+BROKEN = """
+import os
+import torch
+from pipeline.cli import main
+from pipeline.core.errors import DataError
+from pipeline.train.learner import Learner
+
+ERRORS = {"memory": torch.OutOfMemoryError("9 GB"), "data": DataError("odd", where="case 7")}
+forward, n_calls = Learner._forward, 0
+
+def broken(self, batch):
+    global n_calls
+    n_calls += 1
+    if os.environ["RANK"] == os.environ["BROKEN_RANK"] and n_calls == 3:
+        raise ERRORS[os.environ["BROKEN_BY"]]
+    return forward(self, batch)
+
+Learner._forward = broken
+main()
+"""
+
+
+def train_broken(data: Path, work: Path, monkeypatch, rank: int, by: str, *settings: str):
+    work.mkdir(parents=True)
+    script = work.parent / "broken.py"
+    script.write_text(BROKEN, encoding="utf-8")
+    monkeypatch.setenv("BROKEN_RANK", str(rank))
+    monkeypatch.setenv("BROKEN_BY", by)
+    return finish(begin(2, data, work, settings, (str(script),)))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_all_take_a_smaller_step_when_memory_runs_out_in_one(data, tmp_path, monkeypatch, rank):
+    work = tmp_path / "work"
+    settings = (*STEPS, "train.batch_size=8")
+    status, said = train_broken(data, work, monkeypatch, rank, "memory", *settings)
+    assert status == 0, said
+    told = "batch 4, patch 16 x 16 x 16 from there on"
+    assert told in said
+    assert told in (work / "train" / "fold_0" / "model_card.json").read_text(encoding="utf-8")
+    assert history(work)[-1]["step"] == "6"
+    assert all(torch.isfinite(value).all() for value in weights(work).values())
+
+
+def test_an_error_in_one_process_ends_all_and_is_named_by_all(data, tmp_path, monkeypatch):
+    work = tmp_path / "work"
+    status, said = train_broken(data, work, monkeypatch, 1, "data", *STEPS)
+    assert status != 0
+    assert "process 1 of this training failed: odd" in said, said
+    # torchrun shows a traceback of its own.
+    assert "a defect of Voxline" not in said
+    logs = (work / "train" / "run.log.jsonl").read_text(encoding="utf-8")
+    assert "process 1 of this training failed: odd" in logs

@@ -130,3 +130,13 @@ def test_a_constant_patch_stays_finite():
     for is_inverted in (False, True):
         result = changed(flat, IntensityChange(blur_sigma_voxels=1.0, gamma=(0.7, is_inverted)))
         assert torch.allclose(result, flat, atol=1e-3)
+
+
+def test_slices_that_are_kept_apart_are_not_blurred_into_each_other():
+    patches = torch.zeros(1, 1, 9, 9, 9)
+    patches[..., 4, 4, 4] = 1
+    for axis in range(3):
+        change = IntensityChange(blur_sigma_voxels=1.0, low_resolution_zoom=0.5, slice_axis=axis)
+        result = changed(patches.clone(), change)[0, 0].movedim(axis, 0)
+        assert result[4].count_nonzero() > 1
+        assert result[:4].count_nonzero() == result[5:].count_nonzero() == 0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.transforms.config import AugmentationConfig
 from pipeline.transforms.elastic import displacements
 from pipeline.transforms.patch_reader import read_patch, read_patches
-from pipeline.transforms.pose import PatchPose, draw_pose, right_angle_turns
+from pipeline.transforms.pose import PatchFrame, PatchPose, draw_pose, right_angle_turns
 
 SHAPE = (14, 17, 12)
 
@@ -100,14 +100,14 @@ def test_a_batch_of_volumes_of_all_shapes_is_read_as_its_patches_one_by_one():
         affine_probability=0.6, elastic_probability=0.5, right_angle_probability=0.5
     )
     rng = np.random.default_rng(7)
-    size, spacing_mm = (16, 16, 12), (1.0, 1.0, 2.0)
+    size = (16, 16, 12)
+    frame = PatchFrame(size, (1.0, 1.0, 2.0), (0, 1))
     shapes = [(30, 25, 20), (14, 40, 9), (22, 22, 22), (33, 18, 27), (16, 16, 12), (50, 20, 31)]
     volumes = [smooth_volume(shape) for shape in shapes]
     volumes[2] = (volumes[2][0].half(), volumes[2][1])
     volumes = [(image.half(), label) for image, label in volumes]
     poses = [
-        draw_pose(centered(shape) + rng.uniform(-6, 6, 3), size, spacing_mm, (0, 1), config, rng)
-        for shape in shapes
+        draw_pose(centered(shape) + rng.uniform(-6, 6, 3), frame, config, rng) for shape in shapes
     ]
     assert {pose.is_plain for pose in poses} == {True, False}
     patches, labels = read_patches(volumes, poses, size)
@@ -118,21 +118,25 @@ def test_a_batch_of_volumes_of_all_shapes_is_read_as_its_patches_one_by_one():
         assert (labels[row] != label).float().mean() < 1e-3
 
 
-def test_an_elastic_patch_shows_each_voxel_where_the_field_says():
-    config = AugmentationConfig(affine_probability=0, elastic_probability=1)
-    shape, size = (40, 36, 32), (20, 18, 16)
+@pytest.mark.parametrize("affine", [0.0, 1.0])
+def test_an_elastic_patch_shows_each_voxel_where_field_and_affine_say(affine):
+    """The two are composed: a voxel is displaced within its patch, then the patch is turned."""
+    config = AugmentationConfig(affine_probability=affine, elastic_probability=1)
+    shape, size = (60, 56, 48), (20, 18, 16)
     ramps = torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in shape), indexing="ij"))
-    label = (ramps[0] >= 20).to(torch.uint8)
+    label = (ramps[0] >= 30).to(torch.uint8)
     rng = np.random.default_rng(2)
-    pose = draw_pose(centered(shape), size, (1.0, 1.5, 2.0), (), config, rng)
+    frame = PatchFrame(size, (1.0, 1.5, 2.0))
+    pose = draw_pose(centered(shape), frame, config, rng)
+    assert np.array_equal(pose.matrix, np.eye(3)) == (affine == 0)
     patch, label_patch = read_patch(ramps, label, pose, size)
     offsets = [torch.arange(float(n)) - (n - 1) / 2 for n in size]
-    still = torch.stack(torch.meshgrid(*offsets, indexing="ij"), dim=-1) + torch.tensor(
-        centered(shape), dtype=torch.float32
-    )
-    where = still + displacements(pose.elastic, size, torch.device("cpu"))
+    still = torch.stack(torch.meshgrid(*offsets, indexing="ij"), dim=-1)
+    moved = still + displacements(pose.elastic, size, torch.device("cpu"))
+    where = moved @ torch.tensor(pose.matrix.T, dtype=torch.float32)
+    where += torch.tensor(centered(shape), dtype=torch.float32)
     assert torch.allclose(patch.movedim(0, -1), where, atol=1e-4)
     # Nearest neighbor: no value between the classes, and the border where the image has it.
     assert set(label_patch.unique().tolist()) == {0, 1}
-    clear = (patch[0] - 19.5).abs() > 0.01
-    assert torch.equal(label_patch[clear] == 1, patch[0][clear] > 19.5)
+    clear = (patch[0] - 29.5).abs() > 0.01
+    assert torch.equal(label_patch[clear] == 1, patch[0][clear] > 29.5)
