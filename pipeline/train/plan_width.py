@@ -15,7 +15,7 @@ from pipeline.train.config import TrainConfig
 BASE_FEATURES = {"cpu": 8, "cuda": 32}
 WIDE_FEATURES = 16
 # Measured on Hippocampus: as wide a network is ahead from about here on.
-MIN_STEPS_WIDE = 2_000
+MIN_STEPS_WIDE = 1_500
 # A step of it on 2 cores with bfloat16, per voxel of the batch. The same on every machine: a
 # training that moves to another one must not be planned anew, and begin again, for its speed.
 STEP_S_PER_VOXEL = 1.5e-6
