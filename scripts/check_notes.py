@@ -347,7 +347,11 @@ NOTES: dict[str, Note] = {
     ),
     "P01": Note("error", "label values are not whole, not declared, or lost by the transforms"),
     "P02": Note("error", "shapes that would broadcast"),
-    "P03": Note("warning", "a class in too few patches, or seen too seldom in the whole training"),
+    "P03": Note(
+        "warning; error if no training case shows any class",
+        "a class in no training case of the fold, in too few patches, or seen too seldom in the "
+        "whole training",
+    ),
     "P04": Note("error", "Dice or loss of answers that are known come out wrong"),
     "P05": Note("error; warning", "not finite, far from 0, flat or wide after normalization"),
     "P06": Note("warning", "blank or all-foreground predictions, spikes of loss or gradients"),
