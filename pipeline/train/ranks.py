@@ -9,7 +9,7 @@ import os
 import pickle
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -65,6 +65,8 @@ class Ranks:
         self.should_stop: Callable[[], bool] = _never
         self.is_stop_asked = False
         self._is_joint_work_open = self._is_broken = False
+        # All processes have agreed that one of them failed; each is on its way out.
+        self.ends_together = False
         self._group: dist.ProcessGroup | None = None
 
     @property
@@ -170,6 +172,7 @@ class Ranks:
         if first is None:
             raise SharedMemoryError(f"process {found[0].rank}: {found[0].what}") from trouble
         self.break_off()
+        self.ends_together = True
         if trouble is not None:
             raise trouble
         raise _said_at_once(
@@ -311,10 +314,13 @@ def joined_ranks() -> Iterator[Ranks]:
         raise
     finally:
         _PRESENT.reset(token)
-        # Taking part in the end of a group whose other members are gone would wait for them.
-        if ranks.can_be_told:
-            # Together: a process that ends while gloo still sends to another is aborted.
-            dist.barrier()
+        with suppress(RuntimeError):
+            # Waiting for members of the group that are gone could last.
+            if ranks.can_be_told or ranks.ends_together:
+                # Together: a process that ends while gloo still sends to another is aborted.
+                dist.barrier()
+        # Left to the end of Python, its threads would abort the process and change its status.
+        with suppress(RuntimeError):
             dist.destroy_process_group()
 
 
