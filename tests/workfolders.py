@@ -45,6 +45,22 @@ def audited(
     return workspace
 
 
+def sharing(pristine: Workspace, root: Path) -> Workspace:
+    """A work folder of its own in which nothing is trained yet.
+
+    Args:
+        pristine: Shares what was ingested and audited.
+        root: The folder, not there yet.
+
+    Returns:
+        The work folder.
+    """
+    (root / "train").mkdir(parents=True)
+    for name in ("ingest", "audit"):
+        (root / name).symlink_to(pristine.root / name)
+    return Workspace(root)
+
+
 def quick(**changes: object) -> TrainConfig:
     """A training of a few steps with a tiny network."""
     values: dict[str, object] = {

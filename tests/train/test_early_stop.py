@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from workfolders import audited, quick
+from workfolders import audited, quick, sharing
 
 from pipeline.artifacts import GrowthStage, ModelCard, read_artifact
 from pipeline.core.tracker import NullTracker
@@ -43,11 +43,7 @@ def fresh(pristine, tmp_path):
     """Work folders of their own that share what was ingested."""
 
     def make(name="work"):
-        root = tmp_path / name
-        (root / "train").mkdir(parents=True)
-        for stage in ("ingest", "audit"):
-            (root / stage).symlink_to(pristine.root / stage)
-        return type(pristine)(root)
+        return sharing(pristine, tmp_path / name)
 
     return make
 

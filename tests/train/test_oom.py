@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from workfolders import audited, quick
+from workfolders import audited, quick, sharing
 
 from pipeline.artifacts import ModelCard, read_artifact
 from pipeline.core.errors import InterruptedByUserError, TrainingError
@@ -51,11 +51,7 @@ def pristine(tmp_path_factory) -> Workspace:
 
 @pytest.fixture
 def workspace(pristine, tmp_path) -> Workspace:
-    root = tmp_path / "work"
-    (root / "train").mkdir(parents=True)
-    for name in ("ingest", "audit"):
-        (root / name).symlink_to(pristine.root / name)
-    return Workspace(root)
+    return sharing(pristine, tmp_path / "work")
 
 
 def run(workspace: Workspace, tracker=None, **changes):

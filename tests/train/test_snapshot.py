@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from workfolders import audited, quick
+from workfolders import audited, quick, sharing
 
 from pipeline.core.tracker import NullTracker
 from pipeline.core.workspace import Workspace
@@ -25,14 +25,6 @@ DRAWING = {"network": {"kind": "unet", **TINY, "args": {"dropout": 0.3, "norm": 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory) -> Workspace:
     return audited(tmp_path_factory.mktemp("snapshot"))
-
-
-def fresh(pristine: Workspace, root) -> Workspace:
-    """A work folder of its own that shares what was ingested."""
-    (root / "train").mkdir(parents=True)
-    for name in ("ingest", "audit"):
-        (root / name).symlink_to(pristine.root / name)
-    return Workspace(root)
 
 
 def run(workspace: Workspace, **changes: object) -> None:
@@ -74,7 +66,7 @@ def assert_same_end(one: Workspace, two: Workspace) -> None:
     ],
 )
 def test_dying_on_the_way_changes_nothing(pristine, tmp_path, monkeypatch, changes):
-    calm, dying = (fresh(pristine, tmp_path / name) for name in ("calm", "dying"))
+    calm, dying = (sharing(pristine, tmp_path / name) for name in ("calm", "dying"))
     run(calm, **changes)
     for n_steps in (1, 3):
         with monkeypatch.context() as patch:
@@ -94,7 +86,7 @@ def test_the_growth_above_happens_within_the_steps_above(pristine, growth):
 
 
 def test_a_checkpoint_without_the_newer_fields_goes_on(pristine, tmp_path, monkeypatch):
-    workspace = fresh(pristine, tmp_path / "work")
+    workspace = sharing(pristine, tmp_path / "work")
     with monkeypatch.context() as patch:
         die_before(patch, 3)
         with pytest.raises(KeyboardInterrupt):

@@ -16,7 +16,7 @@ import pytest
 import torch
 from filelock import FileLock
 from pydantic import ValidationError
-from workfolders import audited, quick
+from workfolders import audited, quick, sharing
 
 from pipeline.artifacts import Findings, ModelCard, Summary, read_artifact
 from pipeline.core.errors import (
@@ -45,14 +45,11 @@ def pristine(tmp_path_factory) -> Workspace:
 @pytest.fixture
 def workspace(pristine, tmp_path) -> Workspace:
     """A work folder of its own per test, sharing the ingested and prepared cases."""
-    root = tmp_path / "work"
-    (root / "train").mkdir(parents=True)
-    for name in ("ingest", "audit"):
-        (root / name).symlink_to(pristine.root / name)
+    own = sharing(pristine, tmp_path / "work")
     prepared = pristine.root / "train" / "prepared"
     prepared.mkdir(parents=True, exist_ok=True)
-    (root / "train" / "prepared").symlink_to(prepared)
-    return Workspace(root)
+    (own.root / "train" / "prepared").symlink_to(prepared)
+    return own
 
 
 def run(workspace: Workspace, config: TrainConfig):
