@@ -93,6 +93,7 @@ def overlay_figure(  # noqa: PLR0913  # everything here is seen in the picture
     spacing_mm: Spacing,
     class_names: tuple[str, ...],
     point: Shape3 | None = None,
+    is_point_marked: bool = True,
     title: str = "",
 ) -> bytes:
     """Draw axial, coronal and sagittal cuts through one point.
@@ -107,6 +108,7 @@ def overlay_figure(  # noqa: PLR0913  # everything here is seen in the picture
         spacing_mm: Voxel spacing along i, j, k, in mm; sets the aspect ratio.
         class_names: Foreground class names; class 1 is the first.
         point: Voxel (i, j, k) to cut through; None takes the cuts with most foreground.
+        is_point_marked: Draw a cross at the point that is given.
         title: Line above the cuts.
 
     Returns:
@@ -143,7 +145,7 @@ def overlay_figure(  # noqa: PLR0913  # everything here is seen in the picture
         _draw_label(axes, _cut(label, plane, cut_at), extent_mm, is_filled=reference is None)
         if reference is not None:
             _draw_reference(axes, _cut(reference, plane, cut_at), extent_mm)
-        if point is not None:
+        if point is not None and is_point_marked:
             _draw_cross(axes, plane, cut_at, spacing_mm)
         _letter(axes, plane, full_cut_at[plane.fixed])
     _legend(figure, shown, class_names, has_reference=reference is not None)

@@ -1,4 +1,4 @@
-"""Scores per class as a table in the terminal, the same for validation and evaluation."""
+"""Dice per class as a table in the terminal and on a page."""
 
 from collections.abc import Mapping
 
@@ -43,6 +43,36 @@ def dice_table(summary: Summary, title: str, worst: Mapping[str, str]) -> Table:
     mean = format_number(summary.mean_foreground_dice)
     table.add_row("foreground mean", mean, "", "", str(summary.n_cases))
     return table
+
+
+def dice_columns_and_rows(summary: Summary) -> dict[str, object]:
+    """Lay out Dice per class for the macro `table` of pages, with counts beside every mean.
+
+    Args:
+        summary: The scores.
+    """
+    columns = [
+        {"name": "Class"},
+        {"name": "Mean Dice", "is_number": True},
+        {"name": "95 % interval", "is_number": True, "help": "of the mean"},
+        {"name": "Median", "is_number": True},
+        {"name": "n", "is_number": True, "help": "cases with a value"},
+        {"name": "Missed", "is_number": True, "help": "in the reference, not predicted at all"},
+        {"name": "Hallucinated", "is_number": True, "help": "predicted, not in the reference"},
+    ]
+    rows = [
+        [
+            name,
+            scores.dice.mean,
+            format_interval(scores.dice),
+            scores.dice.median,
+            scores.dice.n,
+            scores.n_missed,
+            scores.n_hallucinated,
+        ]
+        for name, scores in summary.classes.items()
+    ]
+    return {"columns": columns, "rows": rows}
 
 
 def format_interval(interval: Interval) -> str:

@@ -33,6 +33,7 @@ from pipeline.runner.grid import (
     setting_name,
     with_setting,
 )
+from pipeline.runner.group_page import PAGE, GroupPage, Member, write_group_page
 from pipeline.runner.request import Request
 from pipeline.runner.training import Group, Label, cost_of, group_key, group_run, train_one
 
@@ -132,6 +133,7 @@ def run_sweep(request: Request, text: str) -> int:
         trials.append(_try(combination, place, setting))
         # After each: whoever stops a long sweep can look at what there is.
         write_text(folder / "sweep.csv", _csv(_ranked(trials)))
+        _write_page(folder, _ranked(trials), len(asked))
     ranked = _ranked(trials)
     _record(request, folder, ranked)
     _show(ranked, folder)
@@ -201,11 +203,28 @@ def _record(request: Request, folder: Path, ranked: Sequence[Trial]) -> None:
         keys = list(best.setting)
         rows = [[*(as_text(trial.setting[key]) for key in keys), trial.dice] for trial in ranked]
         tracker.log_table("sweep", [*keys, "dice_mean"], rows)
-        tracker.log_file(folder / "sweep.csv", headline=True)
+        for name in ("sweep.csv", PAGE):
+            tracker.log_file(folder / name, headline=True)
         note = OPTIMISTIC.format(k=len(ranked), n=best.n_cases)
         tracker.set_tags(
             {"description": f"**Best: {best.label}**, Dice {format_number(best.dice)}. {note}."}
         )
+
+
+def _write_page(folder: Path, ranked: Sequence[Trial], n_asked: int) -> None:
+    best = ranked[0]
+    keys = ", ".join(key.removeprefix("train.") for key in best.setting)
+    dataset = f" on {best.card.info.dataset_name}" if best.card else ""
+    done = f"{len(ranked)} of {n_asked}" if len(ranked) < n_asked else f"all {n_asked}"
+    about = GroupPage(
+        title=f"Sweep over {keys}{dataset}",
+        subtitle=f"{done} combinations, best first; everything else is the same",
+        dice=best.dice,
+        dice_name="Best mean foreground Dice",
+        note=f"{OPTIMISTIC.format(k=len(ranked), n=best.n_cases)}." if best.card else "",
+    )
+    members = [Member(setting_name(t.setting), t.folder, t.card, t.message) for t in ranked]
+    write_group_page(folder, about, members)
 
 
 def _csv(ranked: Sequence[Trial]) -> str:
@@ -258,3 +277,4 @@ def _show(ranked: Sequence[Trial], folder: Path) -> None:
         console.print(f"{note}.", markup=False, highlight=False)
         console.print(f"Best: {ranked[0].folder / 'best.pt'}", markup=False, highlight=False)
     console.print(f"Table: {folder / 'sweep.csv'}", markup=False, highlight=False)
+    console.print(f"Report: {folder / PAGE}", markup=False, highlight=False)

@@ -16,6 +16,7 @@ from pipeline.core.tracker import Number, Tracker
 from pipeline.core.workspace import write_json
 from pipeline.metrics.score_table import write_scores_csv
 from pipeline.reporting.scores import dice_table, format_number
+from pipeline.runner.group_page import PAGE, GroupPage, Member, write_group_page
 from pipeline.runner.request import EVERY_FOLD, Many, Request, remember_trained
 from pipeline.runner.sweep import plan_sweep, run_sweep
 from pipeline.runner.training import (
@@ -166,6 +167,7 @@ def _cross_validate(request: Request, folds: Sequence[str], splits: Splits) -> i
         with group_run(request, group) as tracker:
             write_scores_csv(group.folder / "scores.csv", scores)
             write_json(group.folder / "summary.json", summary)
+            _write_fold_page(group, summary, folds)
             _log_folds(tracker, request, group, summary, folds)
     title = (
         f"Cross-validation: Dice on {summary.n_cases} cases of {len(folds)} of "
@@ -176,7 +178,25 @@ def _cross_validate(request: Request, folds: Sequence[str], splits: Splits) -> i
     for row in _fold_rows(folds, group.cards):
         console.print(f"fold {row[0]}: {format_number(row[2])} (n={row[1]})", highlight=False)
     console.print(f"Scores: {group.folder}", markup=False, highlight=False)
+    console.print(f"Report: {group.folder / PAGE}", markup=False, highlight=False)
     return EXIT_DONE
+
+
+def _write_fold_page(group: Group, summary: Summary, folds: Sequence[str]) -> None:
+    members = [
+        Member(f"fold {fold}", folder, card)
+        for fold, folder, card in zip(folds, group.folders, group.cards, strict=True)
+    ]
+    about = GroupPage(
+        title=f"Cross-validation on {group.cards[0].info.dataset_name}",
+        subtitle=f"folds {', '.join(folds)}, the same configuration",
+        dice=summary.mean_foreground_dice,
+        dice_name="Mean foreground Dice",
+        note="Every case is scored once, by the model of the fold that did not train on it. The "
+        "cases of a fold also chose its checkpoint.",
+        pooled=summary,
+    )
+    write_group_page(group.folder, about, members)
 
 
 def _fold_rows(
@@ -200,7 +220,7 @@ def _log_folds(
     metrics |= {"cross_validation/n_cases": summary.n_cases, **cost_of(group.cards)}
     tracker.log_metrics(metrics)
     tracker.log_table("folds", ["fold", "n_cases", "dice_mean"], rows)
-    for name in ("summary.json", "scores.csv"):
+    for name in ("summary.json", "scores.csv", PAGE):
         tracker.log_file(group.folder / name, headline=True)
     tracker.set_tags(
         {
@@ -235,9 +255,29 @@ def _repeat(request: Request, n_seeds: int) -> int:
         shelve_other(group, workspace.stage_dir("train") / "archive")
         with group_run(request, group) as tracker:
             write_json(group.folder / "summary.json", summary)
+            _write_seed_page(group, summary)
             _log_seeds(tracker, request, group, summary)
     _show_seeds(summary, group.folder)
     return EXIT_DONE
+
+
+def _write_seed_page(group: Group, summary: SeedSummary) -> None:
+    members = [
+        Member(f"seed {seed}", folder, card)
+        for seed, folder, card in zip(summary.seeds, group.folders, group.cards, strict=True)
+    ]
+    found = summary.mean_foreground_dice
+    about = GroupPage(
+        title=f"{len(summary.seeds)} seeds on {group.cards[0].info.dataset_name}",
+        subtitle=f"fold {summary.fold}, the same configuration and the same {summary.n_cases} "
+        "validation cases",
+        dice=found.mean,
+        dice_name="Mean foreground Dice",
+        note=f"Standard deviation over seeds {format_number(found.sd)}, from "
+        f"{format_number(found.min)} to {format_number(found.max)}: a difference between two "
+        "single trainings of this size can be chance.",
+    )
+    write_group_page(group.folder, about, members)
 
 
 def _log_seeds(tracker: Tracker, request: Request, group: Group, summary: SeedSummary) -> None:
@@ -254,7 +294,8 @@ def _log_seeds(tracker: Tracker, request: Request, group: Group, summary: SeedSu
     values = zip(*(found.values for found in dice.values()), strict=True)
     rows = [[seed, *row] for seed, row in zip(summary.seeds, values, strict=True)]
     tracker.log_table("seeds", ["seed", *(f"dice_{name}" for name in dice)], rows)
-    tracker.log_file(group.folder / "summary.json", headline=True)
+    for name in ("summary.json", PAGE):
+        tracker.log_file(group.folder / name, headline=True)
     found = summary.mean_foreground_dice
     tracker.set_tags(
         {
@@ -291,6 +332,7 @@ def _show_seeds(summary: SeedSummary, folder: Path) -> None:
     console = Console(soft_wrap=True)
     console.print(table)
     console.print(f"Scores: {folder}", markup=False, highlight=False)
+    console.print(f"Report: {folder / PAGE}", markup=False, highlight=False)
 
 
 def _cells(found: Spread) -> tuple[str, ...]:

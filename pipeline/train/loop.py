@@ -18,6 +18,7 @@ from pipeline.train.guard import (
 )
 from pipeline.train.learner import Learner, StepResult
 from pipeline.train.oom import restore_size, start_within_memory, within_memory
+from pipeline.train.page import PAGE, write_page
 from pipeline.train.rounds import (
     end_round,
     is_picture_round,
@@ -58,6 +59,8 @@ def run_loop(parts: LoopParts, should_stop: Callable[[], bool]) -> LoopState:
     share_start(parts)
     _catch_up(parts, state)
     clock = Clock(state)
+    write_page(parts, state)
+    logger.info("curves and pictures: %s", parts.folder / PAGE)
     with progress_bar("train", 100, done=_percent(state)) as bar:
         while not state.is_finished:
             if not state.pace.is_open:

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from pipeline.artifacts import ModelCard
 from pipeline.reporting.scores import dice_table
+from pipeline.train.page import PAGE
 
 
 def show_result(card: ModelCard, model_file: Path) -> None:
@@ -23,3 +24,4 @@ def show_result(card: ModelCard, model_file: Path) -> None:
         title = f"Dice on {summary.n_cases} cases of fold {fold} that were not trained on"
         console.print(dice_table(summary, title, worst={}))
     console.print(f"Model: {model_file}", markup=False, highlight=False)
+    console.print(f"Report: {model_file.parent / PAGE}", markup=False, highlight=False)

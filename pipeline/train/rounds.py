@@ -16,6 +16,7 @@ from pipeline.train.collapse import answer_collapse
 from pipeline.train.disk import try_to_write
 from pipeline.train.growth import mean_cost
 from pipeline.train.guard import ClassShares, in_few_words, watch_round, write_guard
+from pipeline.train.page import write_page
 from pipeline.train.schedule import Pace
 from pipeline.train.snapshot import Clock, save
 from pipeline.train.state import LoopParts, LoopState
@@ -85,6 +86,7 @@ def end_round(
     state.validation_s = state.elapsed_s - started_s
     if is_picture_round(state.pace):
         log_pictures(parts, state)
+    write_page(parts, state)
     clock.tick()
 
 

@@ -52,6 +52,7 @@ from pipeline.train.learner import Learner
 from pipeline.train.loop import run_loop
 from pipeline.train.meters import RoundMeter
 from pipeline.train.oom import with_memory_note
+from pipeline.train.page import PAGE, write_page
 from pipeline.train.preflight import refuse_preflight_errors, run_preflight
 from pipeline.train.prepare import PreparedCase, prepare_cases
 from pipeline.train.ranges import training_ranges
@@ -302,6 +303,9 @@ def _finish(
         training_minutes=round(state.elapsed_s / 60, 3),
         validation=summary,
     )
+    write_page(parts, state, card)
+    parts.tracker.log_file(parts.folder / PAGE, headline=True)
+    # Last: with it a training counts as finished.
     write_patiently(partial(write_json, card_file, card), card_file)
     logger.info(
         "trained %d steps in %s; model: %s",

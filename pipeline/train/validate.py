@@ -19,7 +19,7 @@ from pipeline.metrics.regions import unions_of, with_regions
 from pipeline.metrics.scores import CaseScores, score_label_maps
 from pipeline.models.predictor import PredictionOptions, make_predictor
 from pipeline.models.segment import segment_prepared
-from pipeline.reporting.pictures import overlay_figure
+from pipeline.reporting.pictures import busiest_point, overlay_figure
 from pipeline.train.guard import ClassShares
 from pipeline.train.prepare import PreparedCase
 
@@ -84,7 +84,7 @@ class Validator:
         return with_regions(scores, unions_of(self.task))
 
     def picture(self, network: nn.Module, case: ValidationCase) -> bytes:
-        """PNG of the prediction over the image, the reference dashed."""
+        """PNG of the prediction, the reference dashed; a case is always cut at the same place."""
         image = _stored(case.record.image, case.record.case_id)
         reference = self.reference(case)
         if self.task.ignore_index is not None:
@@ -95,6 +95,8 @@ class Validator:
             reference=reference.astype(np.uint8),
             spacing_mm=spacing_of(np.array(image.affine)),
             class_names=self.task.class_names,
+            point=busiest_point([reference]),
+            is_point_marked=False,
             title=case.record.case_id,
         )
 

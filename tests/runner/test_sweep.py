@@ -75,6 +75,9 @@ def test_a_combination_that_fails_stops_no_other(tmp_path, monkeypatch, capsys, 
     assert [row["failed"] for row in table_of(tmp_path)] == ["loss is not finite"] * 2
     assert [row["dice_mean"] for row in table_of(tmp_path)] == ["", ""]
     assert "failed" in capsys.readouterr().out
+    (page,) = (tmp_path / "work" / "sweeps").rglob("report.html")
+    assert "2 of 2 failed" in page.read_text()
+    assert page.read_text().count("loss is not finite") == 2
 
 
 def table_of(tmp_path):
@@ -148,6 +151,11 @@ def test_a_sweep_end_to_end(voxline, tmp_path):
         assert not (folder / row["folder"]).parent.joinpath("prepared").exists()
     # One preparation for all, nothing that looks like a training of the work folder itself.
     assert len(list((work / "train" / "prepared").iterdir())) == 5
+    page = (folder / "report.html").read_text()
+    assert "learning_rate" in page
+    for row in rows:
+        assert f'href="{row["folder"]}/report.html"' in page
+        assert (folder / row["folder"] / "report.html").is_file()
     assert not list(work.glob("train/fold_*"))
 
     status, again, err = voxline("train", "--data", data, *QUICK, "--sweep", grid)

@@ -120,6 +120,9 @@ def test_cross_validation_end_to_end(voxline, tmp_path):
     assert sorted({row["case_id"] for row in rows}) == ids
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["n_cases"] == len(ids)
+    page = (folder / "report.html").read_text()
+    assert 'href="../fold_0/report.html"' in page
+    assert "Over the cases of all trainings." in page
 
     lines = list_runs(work, make_request(None, work, None, []).experiment.tracking)
     (above,) = [line for line in lines if line.name.startswith("cross-validation")]
@@ -174,6 +177,9 @@ def test_seeds_end_to_end(voxline, tmp_path):
         values.append(card["validation"]["mean_foreground_dice"])
     assert summary["mean_foreground_dice"]["values"] == values
     assert summary["mean_foreground_dice"]["sd"] is not None
+    page = (train / "seeds_fold_0" / "report.html").read_text()
+    assert 'href="../fold_0/report.html"' in page
+    assert 'href="../fold_0_seed_4/report.html"' in page
     before = {file: file.stat().st_mtime_ns for file in train.rglob("*.pt")}
     status, again, _ = voxline(*command)
     assert status == 0

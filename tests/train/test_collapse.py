@@ -29,20 +29,22 @@ CPU = torch.device("cpu")
     [
         ({"kind": "dice"}, "dice_ce"),
         ({"kind": "generalized_dice"}, "generalized_dice_ce"),
-        ({"kind": "tversky"}, "tversky_ce"),
-        ({"kind": "focal_tversky"}, "focal_tversky_ce"),
-        ({"kind": "dice_focal", "ce_weight": 0.0}, "dice_ce"),
+        ({"kind": "tversky", "tversky_alpha": 0.1}, "tversky_ce"),
+        ({"kind": "focal_tversky", "tversky_gamma": 2.0}, "focal_tversky_ce"),
+        ({"kind": "dice_focal", "ce_weight": 0.0, "focal_gamma": 3.0}, "dice_ce"),
         ({"kind": "tversky_ce", "ce_weight": 0.0}, "tversky_ce"),
     ],
 )
 def test_the_overlap_stays_what_it_was(before, after):
-    config = LossConfig.model_validate({**before, "batch_dice": False, "tversky_alpha": 0.1})
+    config = LossConfig.model_validate({**before, "batch_dice": False})
     switched = with_cross_entropy(config)
     assert switched is not None
     assert (switched.kind, switched.ce_weight) == (after, 1.0)
     assert switched.has_voxel_term
     assert switched.has_background_dice == config.has_background_dice
-    assert (switched.batch_dice, switched.tversky_alpha) == (False, 0.1)
+    assert switched.batch_dice is False
+    assert switched.tversky_alpha == config.tversky_alpha
+    assert switched.tversky_gamma == config.tversky_gamma
     # What a checkpoint keeps is what a configuration may say.
     assert LossConfig.model_validate_json(switched.model_dump_json()) == switched
     assert with_cross_entropy(switched) is None

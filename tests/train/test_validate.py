@@ -56,6 +56,26 @@ def test_a_perfect_network_scores_one_on_its_own_spacing(tmp_path):
     assert validator.picture(Oracle(prepared[0].label), case).startswith(b"\x89PNG")
 
 
+def test_pictures_show_the_same_cuts_whatever_is_predicted(tmp_path, monkeypatch):
+    workspace = audited(tmp_path, n_cases=3, orientations=("LPI",), shape=(16, 16, 16))
+    training = select_training(quick(), workspace)
+    records = training.validation_records
+    (prepared,) = prepare_cases(records, training.plan.preprocessing, training.info.task, workspace)
+    validator = Validator(training.plan, training.info.task, workspace.root, 0.5, CPU)
+    case, truth, points = ValidationCase(records[0], prepared), np.array(prepared.label), []
+    elsewhere = np.zeros_like(truth)
+    elsewhere[0, 0, :] = elsewhere[:, 0, 0] = 2
+
+    def drawn(*_, point, **__):
+        points.append(point)
+        return b""
+
+    monkeypatch.setattr("pipeline.train.validate.overlay_figure", drawn)
+    for answer in (truth, elsewhere, np.zeros_like(truth)):
+        validator.picture(Oracle(answer), case)
+    assert len(set(points)) == 1
+
+
 def test_ignored_and_undrawn_parts_of_a_reference_are_not_scored(tmp_path):
     workspace = audited(tmp_path, n_cases=3, orientations=("LPI",), shape=(16, 16, 16))
     training = select_training(quick(), workspace)
