@@ -21,7 +21,7 @@ ARGS       ?=
 PORT       ?= 5000
 PEERS      ?=
 TO         ?= bundle
-BENCHES    := resample window audit_case hand_made_pairs coverage
+BENCHES    := train_step resample window audit_case hand_made_pairs coverage
 
 WITH = $(if $(DATA),--data "$(DATA)",--data $(1)) $(if $(CONFIG),--config "$(CONFIG)",$(if $(DATA),,--config configs/demo.yaml)) $(if $(WORK),--work "$(WORK)",$(if $(DATA),,--work runs/demo)) $(ARGS)
 NEED_DATA = $(if $(DATA)$(PRED)$(REF),,$(DEMO)/dataset.json)
