@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 # The others wait through everything that rank 0 does alone, such as ingesting a large dataset.
 # torchrun ends them when a process dies; a time limit would only end healthy trainings.
 LONGEST_WAIT = timedelta(days=7)
+# Within a step or a validation, where the share of one process may be a few large volumes. One that
+# is still there and does not answer (a hung file system, a frozen machine) would hold all of them.
+LONGEST_WORK = timedelta(hours=2)
 # Commands that end with something every process contributes to.
 JOINT_WORK = ("step", "score", "predict")
 _GO_ON = (
@@ -57,17 +60,20 @@ class Ranks:
     Args:
         rank: Number of this process; 0 leads.
         world: Number of processes.
+        work: Group for joint work, which waits less long than the others wait for commands; None:
+            the same group.
     """
 
-    def __init__(self, rank: int, world: int) -> None:
-        self.rank, self.world = rank, world
+    def __init__(self, rank: int, world: int, work: dist.ProcessGroup | None = None) -> None:
+        self.rank, self.world, self._work = rank, world, work
         # Asked once per step; a stop asked of any process stops all of them after that step.
         self.should_stop: Callable[[], bool] = _never
         self.is_stop_asked = False
         self._is_joint_work_open = self._is_broken = False
         # All processes have agreed that one of them failed; each is on its way out.
         self.ends_together = False
-        self._group: dist.ProcessGroup | None = None
+        # Adds up tensors; on GPUs another one.
+        self._group = work
 
     @property
     def is_leader(self) -> bool:
@@ -90,7 +96,7 @@ class Ranks:
         """
         self._is_joint_work_open = False
         self.is_stop_asked = False
-        if device.type == "cuda" and self._group is None:
+        if device.type == "cuda" and self._group is self._work:
             local = int(os.environ.get("LOCAL_RANK", "0"))
             if local >= torch.cuda.device_count():
                 raise UsageError(
@@ -160,12 +166,13 @@ class Ranks:
         """
         has_trouble = torch.tensor([int(trouble is not None)])
         with self._others_alive():
-            dist.all_reduce(has_trouble)
+            dist.all_reduce(has_trouble, group=self._work)
         if not has_trouble:
             return
         said: list[_Trouble | None] = [None] * self.world
         with self._others_alive():
-            dist.all_gather_object(said, None if trouble is None else _in_words(trouble, self.rank))
+            told = None if trouble is None else _in_words(trouble, self.rank)
+            dist.all_gather_object(said, told, group=self._work)
         self._is_joint_work_open = False
         found = [one for one in said if one is not None]
         first = next((one for one in found if not one.is_out_of_memory), None)
@@ -261,7 +268,7 @@ class Ranks:
         self.agree()
         found: list[Any] | None = [None] * self.world if self.is_leader else None
         with self._others_alive():
-            dist.gather_object(list(own), found, dst=0)
+            dist.gather_object(list(own), found, dst=0, group=self._work)
         self._is_joint_work_open = False
         return found or []
 
@@ -303,7 +310,7 @@ def joined_ranks() -> Iterator[Ranks]:
             where="RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT of the environment",
             fix="start them with 'torchrun --nproc-per-node=N -m pipeline train ...'",
         ) from error
-    ranks = Ranks(dist.get_rank(), dist.get_world_size())
+    ranks = Ranks(dist.get_rank(), dist.get_world_size(), dist.new_group(timeout=LONGEST_WORK))
     token = _PRESENT.set(ranks)
     try:
         yield ranks
@@ -350,7 +357,8 @@ def _never() -> bool:
 
 def _ended(said: str) -> TrainingError:
     return TrainingError(
-        "another process of this training has ended; the last checkpoint is safe",
+        "another process of this training has ended or does not answer; the last checkpoint is "
+        "safe",
         where=f"process {os.environ.get('RANK', '0')}: {said}",
         fix=_GO_ON,
     )

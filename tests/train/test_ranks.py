@@ -135,8 +135,10 @@ def test_a_fault_outside_of_joint_work_is_told_to_nobody(alone):
 
 
 SCRIPT = """
-import os, signal, sys
+import os, signal, sys, time
+from datetime import timedelta
 import torch
+from pipeline.train import ranks as module
 from pipeline.core.errors import DataError, VoxlineError
 from pipeline.train.ranks import SharedMemoryError, joined_ranks
 
@@ -144,8 +146,12 @@ def fault():
     kind = sys.argv[1]
     if kind == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "frozen":
+        time.sleep(3600)
     raise {"memory": torch.OutOfMemoryError("9 GB"), "data": DataError("odd", where="case 7")}[kind]
 
+if sys.argv[1] == "frozen":
+    module.LONGEST_WORK = timedelta(seconds=3)
 try:
     with joined_ranks() as ranks:
         ranks.tell("step", 0.1)
@@ -189,6 +195,9 @@ def two_processes(tmp_path: Path, kind: str, rank: int) -> list[tuple[int, str]]
         for number in range(2)
     ]
     try:
+        if kind == "frozen":
+            processes[1 - rank].wait(LONGEST_S)
+            processes[rank].kill()
         said = [process.communicate(timeout=LONGEST_S) for process in processes]
     finally:
         for process in processes:
@@ -221,3 +230,11 @@ def test_nobody_waits_for_a_process_that_was_killed(tmp_path, rank):
     assert ends[rank][0] == -9
     assert ends[1 - rank][0] == 2, ends
     assert "another process of this training has ended" in ends[1 - rank][1]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_does_not_answer_is_not_waited_for_for_ever(tmp_path, rank):
+    ends = two_processes(tmp_path, "frozen", rank)
+    assert ends[1 - rank][0] == 2, ends
+    assert "has ended or does not answer" in ends[1 - rank][1]
+    assert "Timed out" in ends[1 - rank][1]
