@@ -8,6 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from pipeline.artifacts import DatasetManifest, Finding, ModelCard, read_artifact
+from pipeline.core.config import dump_yaml
 from pipeline.core.tracker import Tracker
 from pipeline.core.workspace import TRACKING_PARENT, Workspace, put_aside, write_text
 from pipeline.runner.around import result_key, stage_run
@@ -65,6 +66,8 @@ def train_one(request: Request, workspace: Workspace, label: Label | None = None
         if label is not None:
             tracker.log_params(label.params)
         card = train(training, workspace, tracker, waive_with(request)).card
+        # Beside the model: that of the stage is the newest of all folds and seeds.
+        write_text(fold_dir / "config.resolved.yaml", dump_yaml(request.experiment))
         _describe(tracker, card)
     return card
 

@@ -13,6 +13,7 @@ from phantoms import write_dataset
 
 from pipeline.core.errors import ConfigError, UsageError
 from pipeline.core.workspace import Workspace
+from pipeline.experiment import load_experiment
 from pipeline.runner import commands
 from pipeline.runner.request import Many, make_request, split_folds, with_model, with_models
 from pipeline.runner.trainings import parse_folds, run_many, with_train
@@ -172,9 +173,10 @@ def test_seeds_end_to_end(voxline, tmp_path):
     summary = json.loads((train / "seeds_fold_0" / "summary.json").read_text())
     assert summary["seeds"] == [3, 4]
     values = []
-    for name in ("fold_0", "fold_0_seed_4"):
+    for name, seed in (("fold_0", 3), ("fold_0_seed_4", 4)):
         card = json.loads((train / name / "model_card.json").read_text())
         values.append(card["validation"]["mean_foreground_dice"])
+        assert load_experiment(train / name / "config.resolved.yaml").train.seed == seed
     assert summary["mean_foreground_dice"]["values"] == values
     assert summary["mean_foreground_dice"]["sd"] is not None
     page = (train / "seeds_fold_0" / "report.html").read_text()
