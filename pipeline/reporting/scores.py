@@ -63,9 +63,9 @@ def dice_columns_and_rows(summary: Summary) -> dict[str, object]:
     rows = [
         [
             name,
-            scores.dice.mean,
+            dice_cell(scores.dice.mean),
             format_interval(scores.dice),
-            scores.dice.median,
+            dice_cell(scores.dice.median),
             scores.dice.n,
             scores.n_missed,
             scores.n_hallucinated,
@@ -73,6 +73,11 @@ def dice_columns_and_rows(summary: Summary) -> dict[str, object]:
         for name, scores in summary.classes.items()
     ]
     return {"columns": columns, "rows": rows}
+
+
+def dice_cell(value: float | None) -> dict[str, object]:
+    """A Dice in a table of a page: three decimals, sorted by its full value."""
+    return {"text": format_number(value), "sort": value}
 
 
 def format_interval(interval: Interval) -> str:

@@ -10,8 +10,8 @@ from pipeline.artifacts import ModelCard, Summary
 from pipeline.core.log import format_duration
 from pipeline.core.workspace import write_text
 from pipeline.reporting.curves import CurveChart, Line, curve_chart
-from pipeline.reporting.page import format_number, render_page
-from pipeline.reporting.scores import dice_columns_and_rows
+from pipeline.reporting.page import render_page
+from pipeline.reporting.scores import dice_cell, dice_columns_and_rows, format_number
 
 PAGE = "report.html"
 # More lines in a chart, or columns in a table, cannot be told apart.
@@ -129,8 +129,8 @@ def _row(folder: Path, member: Member, names: Sequence[str]) -> list[object]:
     classes = summary.classes if summary else {}
     return [
         {"text": member.name, **link},
-        summary.mean_foreground_dice if summary else None,
-        *(classes[name].dice.mean if name in classes else None for name in names),
+        dice_cell(summary.mean_foreground_dice if summary else None),
+        *(dice_cell(classes[name].dice.mean if name in classes else None) for name in names),
         summary.n_cases if summary else None,
         card.n_steps if card else {"text": "failed", "kind": "bad"},
         card.training_minutes if card else None,

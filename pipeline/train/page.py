@@ -9,9 +9,9 @@ from pipeline.artifacts import Finding, Findings, ModelCard, ModelInfo, Summary,
 from pipeline.core.log import format_duration
 from pipeline.core.workspace import write_text
 from pipeline.reporting.curves import CurveChart, Line, curve_chart
-from pipeline.reporting.page import format_number, render_page
+from pipeline.reporting.page import render_page
 from pipeline.reporting.pictures import as_data_uri, as_small_data_uri, class_color
-from pipeline.reporting.scores import dice_columns_and_rows
+from pipeline.reporting.scores import dice_cell, dice_columns_and_rows, format_number
 from pipeline.train.disk import try_to_write, write_patiently
 from pipeline.train.meters import MEASURED
 from pipeline.train.state import LoopParts, LoopState
@@ -218,7 +218,10 @@ def _round_table(parts: LoopParts, state: LoopState) -> dict[str, object]:
         ("train/peak_memory_mb", "Memory, MB"),
     ]
     columns = [{"name": name, "is_number": True} for _, name in keys]
-    rows = [[row.get(key) for key, _ in keys] for row in state.history]
+    rows = [
+        [dice_cell(row.get(key)) if "/dice_" in key else row.get(key) for key, _ in keys]
+        for row in state.history
+    ]
     return {"columns": columns, "rows": rows}
 
 

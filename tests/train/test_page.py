@@ -38,7 +38,7 @@ def test_a_finished_training_shows_scores_curves_pictures_and_plan(workspace):
     run(workspace)
     page, text = text_of(workspace)
     card = read_artifact(workspace.fold_dir("0") / "model_card.json", ModelCard, made_by="train")
-    assert f"mean Dice {card.validation.mean_foreground_dice:.3g}" in text
+    assert f"mean Dice {card.validation.mean_foreground_dice:.3f}" in text
     for name in card.validation.classes:
         assert name in text
     for reason in card.info.plan.reasons:
