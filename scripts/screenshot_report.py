@@ -4,7 +4,8 @@
 
 A copy of the demo dataset gets faults that people meet (`FAULTS`), is ingested and audited, and the
 page is photographed: the overview, one finding card, and the viewer. Then predictions with errors
-that models make (`spoiled`) are scored against the demo labels, and that page is photographed.
+that models make (`spoiled`) are scored against the demo labels, and that page is photographed. With
+`--training PAGE` the page of a training is photographed as well.
 """
 
 import argparse
@@ -49,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Screenshots of the reports")
     parser.add_argument("output", type=Path, help="folder for the pictures")
     parser.add_argument("--keep", type=Path, help="folder to keep dataset and report in")
+    parser.add_argument("--training", type=Path, help="report.html of a finished training")
     parser.add_argument("--chromium", default=shutil.which("chromium") or "chromium")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
@@ -64,6 +66,10 @@ def main() -> None:
             photograph(page, options.output)
             page.goto(scores.as_uri())
             photograph_scores(page, options.output)
+            if options.training:
+                page.goto(options.training.resolve().as_uri())
+                page.screenshot(path=options.output / "training.png")
+                print(options.output / "training.png")
             browser.close()
 
 

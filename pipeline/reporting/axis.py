@@ -38,7 +38,8 @@ class Axis:
     def ticks(self) -> tuple[Tick, ...]:
         """Round values with their places."""
         values = self._log_ticks() if self.is_log else _even_ticks(self.low, self.high)
-        return tuple(Tick(self.place(value), format_number(value)) for value in values)
+        ticks = (Tick(self.place(value), format_number(value)) for value in values)
+        return tuple(tick for tick in ticks if -0.5 <= tick.at <= 100.5)
 
     def _log_ticks(self) -> list[float]:
         """Round numbers: 1, 2, 5 times a power of ten; powers alone if there are many."""
@@ -70,6 +71,7 @@ def axis_over(low: float, high: float, *, is_log: bool) -> Axis:
     """
     if is_log:
         return Axis(float(np.log10(low * 0.9)), float(np.log10(high * 1.1)), is_log=True)
-    # A constant needs an axis as well; a twentieth keeps dots off the ends.
-    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    # What is constant but for rounding needs an axis as well; a twentieth keeps dots off the ends.
+    is_constant = high - low <= 1e-9 * max(abs(low), abs(high))
+    margin = (0.05 * abs(high) or 1.0) if is_constant else 0.05 * (high - low)
     return Axis(low - margin, high + margin, is_log=False)

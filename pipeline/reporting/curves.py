@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from pipeline.reporting.axis import Axis, Tick, axis_over
 from pipeline.reporting.page import format_number
 
+LINE_COLORS = (
+    *("#2a7fc1", "#d98032", "#3f9b6b", "#8a63b5", "#b5526e", "#7d7f2a"),
+    *("#4aa5a5", "#a0522d", "#5566cc", "#c2a02c", "#7a8794", "#c05fb0"),
+)
+
 
 @dataclass(frozen=True)
 class Line:

@@ -9,17 +9,13 @@ from pathlib import Path
 from pipeline.artifacts import ModelCard, Summary
 from pipeline.core.log import format_duration
 from pipeline.core.workspace import write_text
-from pipeline.reporting.curves import CurveChart, Line, curve_chart
+from pipeline.reporting.curves import LINE_COLORS, CurveChart, Line, curve_chart
 from pipeline.reporting.page import render_page
 from pipeline.reporting.scores import dice_cell, dice_columns_and_rows, format_number
 
 PAGE = "report.html"
 # More lines in a chart, or columns in a table, cannot be told apart.
 MAX_LINES = MAX_CLASSES = 12
-_COLORS = (
-    *("#2a7fc1", "#d98032", "#3f9b6b", "#8a63b5", "#b5526e", "#7d7f2a"),
-    *("#4aa5a5", "#a0522d", "#5566cc", "#c2a02c", "#7a8794", "#c05fb0"),
-)
 _SECONDS_PER_MINUTE = 60
 
 
@@ -92,7 +88,8 @@ def write_group_page(folder: Path, about: GroupPage, members: Sequence[Member]) 
         "members": _table(folder, members),
         "failed": [member for member in members if member.card is None],
         "charts": _charts(members),
-        "n_not_drawn": max(0, len(members) - MAX_LINES),
+        "n_drawn": MAX_LINES if len(members) > MAX_LINES else None,
+        "n_more_classes": max(0, len(_class_names(members)) - MAX_CLASSES),
     }
     file = folder / PAGE
     write_text(file, render_page("group.html.j2", context))
@@ -112,14 +109,17 @@ def _cards(about: GroupPage, members: Sequence[Member]) -> list[dict[str, str]]:
 
 
 def _table(folder: Path, members: Sequence[Member]) -> dict[str, object]:
-    scored = [member.summary for member in members if member.summary]
-    names = list(dict.fromkeys(name for summary in scored for name in summary.classes))
-    names = names[:MAX_CLASSES]
+    names = _class_names(members)[:MAX_CLASSES]
     columns: list[dict[str, object]] = [{"name": "Training"}]
     columns += [{"name": name, "is_number": True} for name in ("Mean Dice", *names)]
     columns += [{"name": "n", "is_number": True, "help": "validation cases"}]
     columns += [{"name": "Steps", "is_number": True}, {"name": "Minutes", "is_number": True}]
     return {"columns": columns, "rows": [_row(folder, member, names) for member in members]}
+
+
+def _class_names(members: Sequence[Member]) -> list[str]:
+    scored = [member.summary for member in members if member.summary]
+    return list(dict.fromkeys(name for summary in scored for name in summary.classes))
 
 
 def _row(folder: Path, member: Member, names: Sequence[str]) -> list[object]:
@@ -158,7 +158,7 @@ def _chart(
             color,
             tuple((float(row["step"]), float(row[key])) for row in rows if row.get(key)),
         )
-        for (name, rows), color in zip(histories, _COLORS, strict=False)
+        for (name, rows), color in zip(histories, LINE_COLORS, strict=False)
     ]
     return curve_chart(title, lines, "step", is_log=is_log)
 

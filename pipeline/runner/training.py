@@ -65,9 +65,8 @@ def train_one(request: Request, workspace: Workspace, label: Label | None = None
         _log_dataset(workspace, tracker, "train")
         if label is not None:
             tracker.log_params(label.params)
-        card = train(training, workspace, tracker, waive_with(request)).card
-        # Beside the model: that of the stage is the newest of all folds and seeds.
-        write_text(fold_dir / "config.resolved.yaml", dump_yaml(request.experiment))
+        resolved = dump_yaml(request.experiment)
+        card = train(training, workspace, tracker, waive_with(request), resolved=resolved).card
         _describe(tracker, card)
     return card
 

@@ -38,8 +38,6 @@ def with_cross_entropy(config: LossConfig) -> LossConfig | None:
             "ce_weight": config.ce_weight or 1.0,
             # Decided when there was no cross-entropy; the overlap stays what it was.
             "include_background": config.has_background_dice,
-            # Of a focal loss that is replaced; idle from now on.
-            "focal_gamma": LossConfig.model_fields["focal_gamma"].default,
         }
     )
 

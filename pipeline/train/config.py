@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from pipeline.core.config import StrictModel
-from pipeline.models.loss_kinds import OVERLAP, VOXELWISE, LossKind
+from pipeline.models.loss_kinds import VOXELWISE, LossKind
 from pipeline.transforms.config import AugmentationConfig, Positive
 
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -18,19 +18,6 @@ FoldName = Annotated[
 NormalizationKind = Literal["ct", "zscore", "zscore_nonzero"]
 Count = Annotated[int, Field(ge=1)]
 Size3 = tuple[Count, Count, Count]
-
-
-def _refuse_idle(config: StrictModel, kind: str, uses: dict[str, bool]) -> None:
-    """Keys that were changed and do nothing: whoever set them believes in another training.
-
-    Args:
-        config: The section.
-        kind: What makes them idle, for the message.
-        uses: Key to whether anything reads it.
-    """
-    for key, is_used in uses.items():
-        if not is_used and getattr(config, key) != type(config).model_fields[key].default:
-            raise ValueError(f"{key} does nothing with {kind}: leave it out, or choose another")
 
 
 class LossConfig(StrictModel):
@@ -108,23 +95,6 @@ class LossConfig(StrictModel):
             raise ValueError("tversky_alpha and tversky_beta cannot both be 0")
         return self
 
-    @model_validator(mode="after")
-    def _keys_have_a_use(self) -> "LossConfig":
-        overlap, voxelwise = OVERLAP.get(self.kind), VOXELWISE.get(self.kind)
-        has_prices = overlap in {"tversky", "focal_tversky"}
-        uses = {
-            "dice_weight": overlap is not None,
-            "batch_dice": overlap is not None,
-            "include_background": overlap is not None,
-            "ce_weight": voxelwise is not None,
-            "focal_gamma": voxelwise == "focal",
-            "tversky_alpha": has_prices,
-            "tversky_beta": has_prices,
-            "tversky_gamma": overlap == "focal_tversky",
-        }
-        _refuse_idle(self, f"kind '{self.kind}'", uses)
-        return self
-
 
 class OptimizerConfig(StrictModel):
     """How weights move."""
@@ -156,15 +126,6 @@ class OptimizerConfig(StrictModel):
     clip_norm: float = Field(
         default=12.0, gt=0, description="largest gradient norm (12 as in nnU-Net)"
     )
-
-    @model_validator(mode="after")
-    def _keys_have_a_use(self) -> "OptimizerConfig":
-        # One cycle moves the momentum itself.
-        has_momentum = self.kind == "sgd" and self.schedule != "one_cycle"
-        uses = {"momentum": has_momentum}
-        uses |= dict.fromkeys(("plateau_rounds", "plateau_factor"), self.schedule == "plateau")
-        _refuse_idle(self, f"kind '{self.kind}' and schedule '{self.schedule}'", uses)
-        return self
 
 
 class NetworkConfig(StrictModel):
@@ -324,14 +285,6 @@ class TrainConfig(StrictModel):
                 "on_collapse 'dice_ce' adds cross-entropy to the built-in losses; of kind 'monai' "
                 "nobody knows whether it has a term per voxel"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _keys_have_a_use(self) -> "TrainConfig":
-        _refuse_idle(self, "growth 'off'", {"growth_stages": self.growth != "off"})
-        schedule = self.optimizer.schedule
-        uses = {"anneal_fraction": schedule == "plateau" or self.early_stop_rounds is not None}
-        _refuse_idle(self.optimizer, f"schedule '{schedule}' and no early stop", uses)
         return self
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from pipeline.train.guard import (
 )
 from pipeline.train.learner import Learner, StepResult
 from pipeline.train.oom import restore_size, start_within_memory, within_memory
-from pipeline.train.page import PAGE, write_page
+from pipeline.train.page import PAGE, page_of_a_stop, write_page
 from pipeline.train.rounds import (
     end_round,
     is_picture_round,
@@ -58,10 +58,13 @@ def run_loop(parts: LoopParts, should_stop: Callable[[], bool]) -> LoopState:
     restore_size(parts, state)
     share_start(parts)
     _catch_up(parts, state)
-    clock = Clock(state)
     write_page(parts, state)
     logger.info("curves and pictures: %s", parts.folder / PAGE)
-    with progress_bar("train", 100, done=_percent(state)) as bar:
+    clock = Clock(state)
+    with (
+        page_of_a_stop(parts, state),
+        progress_bar("train", 100, done=_percent(state)) as bar,
+    ):
         while not state.is_finished:
             if not state.pace.is_open:
                 _begin_round(parts, state)

@@ -1,7 +1,8 @@
 """What training does when memory runs out: take a smaller batch or patch, once, and say so."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from pipeline.artifacts import ModelInfo
 from pipeline.core.errors import TrainingError
@@ -42,6 +43,27 @@ def start_within_memory(parts: LoopParts, start: Callable[[LoopParts], LoopState
     state = start(parts)
     _note(parts, state, size)
     return state
+
+
+@contextmanager
+def out_of_memory_named() -> Iterator[None]:
+    """Say in words that memory ran out where a smaller step cannot help, as in a validation.
+
+    Raises:
+        TrainingError: If memory ran out.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise TrainingError(
+            f"memory ran out outside of a training step: {said}",
+            where="a whole volume of the validation, or its picture",
+            fix="give it more memory (close other programs, --mem of the job); the same command "
+            "goes on from the last checkpoint",
+        ) from error
 
 
 def within_memory(

@@ -1,58 +1,91 @@
 """`report.html` of a training: its curves while it runs, then also scores and pictures."""
 
+import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from pipeline.artifacts import Finding, Findings, ModelCard, ModelInfo, Summary, read_artifact
+from pipeline.core.errors import VoxlineError
 from pipeline.core.log import format_duration
 from pipeline.core.workspace import write_text
-from pipeline.reporting.curves import CurveChart, Line, curve_chart
+from pipeline.metrics.regions import unions_of
+from pipeline.models.loss_kinds import OVERLAP, VOXELWISE
+from pipeline.reporting.curves import LINE_COLORS, CurveChart, Line, curve_chart
 from pipeline.reporting.page import render_page
-from pipeline.reporting.pictures import as_data_uri, as_small_data_uri, class_color
+from pipeline.reporting.pictures import (
+    CLASS_COLORS,
+    as_data_uri,
+    as_small_data_uri,
+    class_color,
+)
 from pipeline.reporting.scores import dice_cell, dice_columns_and_rows, format_number
-from pipeline.train.disk import try_to_write, write_patiently
-from pipeline.train.meters import MEASURED
+from pipeline.train.disk import try_to_write
 from pipeline.train.state import LoopParts, LoopState
+
+logger = logging.getLogger(__name__)
 
 PAGE = "report.html"
 # More lines in a chart, or columns in a table, cannot be told apart; history.csv has them all.
 MAX_CLASSES = 12
 RENEWED_EVERY_S = 60
-_ACCENT, _INK = "#2a7fc1", "var(--ink)"
-_COMPONENT_COLORS = ("#d98032", "#3f9b6b", "#8a63b5", "#b5526e")
-# Columns of the history below train/ that are no part of the loss.
-_NO_LOSS = MEASURED | {"train/learning_rate", "train/gradient_norm", "train/n_skipped"}
+# A long table takes longer to write than a round may lose; that of the finished training has all.
+MAX_ROUNDS_WHILE_RUNNING = 50
+_ACCENT, _INK = LINE_COLORS[0], "var(--ink)"
 
 
-def write_page(parts: LoopParts, state: LoopState, card: ModelCard | None = None) -> None:
-    """Write the page of a training; while it runs, a full disk costs a warning.
+def write_page(
+    parts: LoopParts, state: LoopState, card: ModelCard | None = None, *, stopped: str = ""
+) -> None:
+    """Write the page of a training; what goes wrong with it costs a warning, not the training.
 
     Args:
         parts: What is trained.
         state: Where training is.
         card: The result; None while training runs.
+        stopped: Why it does not run any more, without a result.
     """
     file = parts.folder / PAGE
-    write = partial(write_text, file, render_training(parts, state, card))
-    if card is None:
-        try_to_write(write, file)
-    else:
-        write_patiently(write, file)
+    try:
+        page = render_training(parts, state, card, stopped)
+    except Exception as error:  # noqa: BLE001  # a file beside it that somebody removed or tore
+        logger.warning("no new page of this training: %s: %s", type(error).__name__, error)
+        return
+    try_to_write(partial(write_text, file, page), file)
 
 
-def render_training(parts: LoopParts, state: LoopState, card: ModelCard | None) -> str:
+@contextmanager
+def page_of_a_stop(parts: LoopParts, state: LoopState) -> Iterator[None]:
+    """Write on the page why a training ended without a result.
+
+    Args:
+        parts: What is trained.
+        state: Where training is.
+    """
+    try:
+        yield
+    except VoxlineError as error:
+        write_page(parts, state, stopped=error.what)
+        raise
+
+
+def render_training(
+    parts: LoopParts, state: LoopState, card: ModelCard | None, stopped: str = ""
+) -> str:
     """Render the page.
 
     Args:
         parts: What is trained; the folder has findings and pictures.
         state: Rounds so far.
         card: The result; None while training runs.
+        stopped: Why it does not run any more, without a result.
 
     Returns:
         A self-contained HTML page.
     """
+    is_running = card is None and not stopped
     info, summary = (card.info if card else parts.info), (card.validation if card else None)
     findings = list(_findings(parts.folder))
     return render_page(
@@ -61,15 +94,16 @@ def render_training(parts: LoopParts, state: LoopState, card: ModelCard | None) 
             "title": f"Training on {info.dataset_name}",
             "subtitle": _subtitle(parts),
             "verdict": _verdict(state, summary, findings, is_done=card is not None),
-            "renewed_every_s": None if card else RENEWED_EVERY_S,
+            "stopped": stopped,
+            "renewed_every_s": RENEWED_EVERY_S if is_running else None,
             "cards": _cards(parts, state, card),
             "scores": None if summary is None else dice_columns_and_rows(summary),
             "has_cases": bool(parts.cases),
             "charts": _charts(parts, state),
-            "n_hidden_classes": max(0, len(parts.class_names) - MAX_CLASSES),
+            "n_hidden_classes": max(0, len(_names(parts)) - MAX_CLASSES),
             "findings": findings,
             "pictures": _pictures(parts.folder / "pictures", is_done=card is not None),
-            "rounds": _round_table(parts, state),
+            "rounds": _round_table(parts, state, is_running=is_running),
             "reasons": info.plan.reasons,
             "facts": _facts(parts, info),
         },
@@ -128,22 +162,30 @@ def _cards(parts: LoopParts, state: LoopState, card: ModelCard | None) -> list[d
     return cards
 
 
+def _names(parts: LoopParts) -> tuple[str, ...]:
+    """Classes, and regions that unite several."""
+    return (*parts.class_names, *unions_of(parts.info.task))
+
+
 def _charts(parts: LoopParts, state: LoopState) -> list[CurveChart]:
     dice = [_line(state, "val/dice_smoothed", "pooled, averaged over rounds", _INK)]
     # Where not all fit, those that are worst: of them one wants to know.
     newest = state.history[-1] if state.history else {}
-    names = sorted(parts.class_names, key=lambda name: newest.get(f"val/dice_{name}", 0.0))
-    shown = set(names[:MAX_CLASSES])
+    names = _names(parts)
+    worst = sorted(names, key=lambda name: newest.get(f"val/dice_{name}", 0.0))[:MAX_CLASSES]
+    shown = [name for name in names if name in worst]
     dice += [
-        _line(state, f"val/dice_{name}", name, class_color(index))
-        for index, name in enumerate(parts.class_names, 1)
-        if name in shown
+        _line(state, f"val/dice_{name}", name, color)
+        for name, color in zip(shown, _class_lines(len(names)), strict=False)
     ]
     loss = [_line(state, "train/loss", "loss", _INK)]
-    loss += [
-        _line(state, key, key.removeprefix("train/").replace("_", " "), color)
-        for key, color in zip(_components(state), _COMPONENT_COLORS, strict=False)
-    ]
+    kind = parts.learner.loss_config.kind
+    if kind in OVERLAP and kind in VOXELWISE:
+        parts_of_loss = (("dice_loss", "overlap"), ("cross_entropy", "per voxel"))
+        loss += [
+            _line(state, f"train/{key}", name, color)
+            for (key, name), color in zip(parts_of_loss, LINE_COLORS[1:], strict=False)
+        ]
     charts = (
         curve_chart("Dice on whole validation volumes", dice, "step"),
         curve_chart("Loss, mean of each round", loss, "step"),
@@ -160,15 +202,11 @@ def _charts(parts: LoopParts, state: LoopState) -> list[CurveChart]:
     return [chart for chart in charts if chart is not None]
 
 
-def _components(state: LoopState) -> list[str]:
-    """Parts of the loss; none where it has only one."""
-    names = {
-        name
-        for row in state.history
-        for name in row
-        if name.startswith("train/") and name != "train/loss" and name not in _NO_LOSS
-    }
-    return sorted(names) if len(names) > 1 else []
+def _class_lines(n_names: int) -> tuple[str, ...]:
+    """The colors of the pictures, as long as no two classes share one."""
+    if n_names <= len(CLASS_COLORS):
+        return tuple(class_color(index) for index in range(1, n_names + 1))
+    return LINE_COLORS
 
 
 def _line(state: LoopState, key: str, name: str, color: str) -> Line:
@@ -189,14 +227,14 @@ def _pictures(folder: Path, *, is_done: bool) -> list[dict[str, object]]:
     Shrinking a picture takes longer than a round of a small training may lose.
     """
     of_case: dict[str, list[Path]] = {}
-    for file in sorted(folder.glob("*_step*.png")):
+    for file in sorted(folder.glob("*_step*.png"), key=_step_of):
         of_case.setdefault(file.stem.rpartition("_step")[0], []).append(file)
     draw = as_small_data_uri if is_done else as_data_uri
     return [
         {
             "case_id": case_id,
             "steps": [
-                {"step": int(file.stem.rpartition("_step")[2]), "uri": draw(file.read_bytes())}
+                {"step": _step_of(file), "uri": draw(file.read_bytes())}
                 for file in reversed(files if is_done else files[-1:])
             ],
         }
@@ -204,8 +242,12 @@ def _pictures(folder: Path, *, is_done: bool) -> list[dict[str, object]]:
     ]
 
 
-def _round_table(parts: LoopParts, state: LoopState) -> dict[str, object]:
-    names = parts.class_names[:MAX_CLASSES] if parts.cases else ()
+def _step_of(file: Path) -> int:
+    return int(file.stem.rpartition("_step")[2])
+
+
+def _round_table(parts: LoopParts, state: LoopState, *, is_running: bool) -> dict[str, object]:
+    names = _names(parts)[:MAX_CLASSES] if parts.cases else ()
     keys = [("step", "Step"), ("train/elapsed_min", "Minutes")]
     if parts.cases:
         keys.append(("val/dice_pooled", "Dice, pooled"))
@@ -220,7 +262,7 @@ def _round_table(parts: LoopParts, state: LoopState) -> dict[str, object]:
     columns = [{"name": name, "is_number": True} for _, name in keys]
     rows = [
         [dice_cell(row.get(key)) if "/dice_" in key else row.get(key) for key, _ in keys]
-        for row in state.history
+        for row in state.history[-MAX_ROUNDS_WHILE_RUNNING if is_running else 0 :]
     ]
     return {"columns": columns, "rows": rows}
 

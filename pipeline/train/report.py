@@ -24,4 +24,5 @@ def show_result(card: ModelCard, model_file: Path) -> None:
         title = f"Dice on {summary.n_cases} cases of fold {fold} that were not trained on"
         console.print(dice_table(summary, title, worst={}))
     console.print(f"Model: {model_file}", markup=False, highlight=False)
-    console.print(f"Report: {model_file.parent / PAGE}", markup=False, highlight=False)
+    if (model_file.parent / PAGE).is_file():
+        console.print(f"Report: {model_file.parent / PAGE}", markup=False, highlight=False)

@@ -2,14 +2,12 @@
 
 import logging
 import platform
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from torch import nn
 
 from pipeline.artifacts import (
@@ -21,12 +19,12 @@ from pipeline.artifacts import (
     Summary,
     read_artifact,
 )
-from pipeline.core.errors import InterruptedByUserError, UsageError
+from pipeline.core.errors import InterruptedByUserError
 from pipeline.core.interrupt import stop_requests
 from pipeline.core.log import format_duration, progress_bar
 from pipeline.core.seeds import generator_for
 from pipeline.core.tracker import NullTracker, Tracker
-from pipeline.core.workspace import TRACKING_PARENT, Workspace, put_aside, write_json, write_text
+from pipeline.core.workspace import TRACKING_PARENT, Workspace, write_json, write_text
 from pipeline.metrics.policy import policy_named
 from pipeline.metrics.score_table import write_scores_csv
 from pipeline.metrics.scores import CaseScores
@@ -48,16 +46,18 @@ from pipeline.train.data import BatchSource
 from pipeline.train.disk import write_patiently
 from pipeline.train.early_stop import with_reason
 from pipeline.train.findings import Waive, keep_all
+from pipeline.train.fold_folder import archive, only_one
+from pipeline.train.idle import idle_keys
 from pipeline.train.learner import Learner
 from pipeline.train.loop import run_loop
 from pipeline.train.meters import RoundMeter
-from pipeline.train.oom import with_memory_note
-from pipeline.train.page import PAGE, write_page
+from pipeline.train.oom import out_of_memory_named, with_memory_note
+from pipeline.train.page import PAGE, page_of_a_stop, write_page
 from pipeline.train.preflight import refuse_preflight_errors, run_preflight
 from pipeline.train.prepare import PreparedCase, prepare_cases
 from pipeline.train.ranges import training_ranges
 from pipeline.train.ranks import Ranks, present_ranks, refuse_uneven
-from pipeline.train.select import TRAINING_FILES, Training
+from pipeline.train.select import Training
 from pipeline.train.state import LoopParts, LoopState
 from pipeline.train.teamwork import follow_trainings, leading, predict_cases
 from pipeline.train.transfer import begin_with_model, warm_start_param
@@ -82,7 +82,12 @@ class TrainResult:
 
 
 def train(
-    training: Training, workspace: Workspace, tracker: Tracker, waive: Waive = keep_all
+    training: Training,
+    workspace: Workspace,
+    tracker: Tracker,
+    waive: Waive = keep_all,
+    *,
+    resolved: str = "",
 ) -> TrainResult:
     """Check what reaches the loss, train, validate on whole volumes, write model and card.
 
@@ -91,6 +96,7 @@ def train(
         workspace: Work folder; writes below train/ only.
         tracker: Where curves and results are reported.
         waive: Marks the findings of the preflight that the user accepts.
+        resolved: The whole configuration as YAML, kept beside the model; "" keeps none.
 
     Returns:
         Model file and card.
@@ -104,9 +110,12 @@ def train(
         return TrainResult(folder / "best.pt", card, was_already_done=True)
     if (ranks := present_ranks()) is not None:
         refuse_uneven(training.plan.batch_size, ranks)
-    with _only_one(folder):
+    with only_one(folder), out_of_memory_named():
         if training.status == "new":
-            _archive(workspace, folder)
+            archive(workspace, folder)
+        if resolved:
+            # That of the stage is the newest of all folds and seeds.
+            write_text(folder / "config.resolved.yaml", resolved)
         _announce(training, workspace, folder, tracker)
         cases = _prepare(training, workspace)
         parts = _parts(training, workspace, cases, tracker)
@@ -116,7 +125,8 @@ def train(
             leading(parts, training, workspace, is_stop_asked_here) as should_stop,
         ):
             state = run_loop(parts, should_stop)
-            return _finish(training, parts, state, should_stop)
+            with page_of_a_stop(parts, state):
+                return _finish(training, parts, state, should_stop)
 
 
 def follow_leader(ranks: Ranks) -> int:
@@ -164,37 +174,12 @@ def _clear_for_start(
     return replace(parts, suspects=(*training.findings, *found.findings))
 
 
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Refuse a second training of the same fold: the two would overwrite each other."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_suffix(".lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UsageError(
-            "another process is training this fold",
-            where=str(folder),
-            fix="wait for it or stop it, or give another --work folder",
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _archive(workspace: Workspace, folder: Path) -> None:
-    """Put an earlier training of another configuration aside; nothing is ever overwritten."""
-    if not any((folder / name).exists() for name in TRAINING_FILES):
-        return
-    target = put_aside(folder, workspace.stage_dir("train") / "archive")
-    logger.info("configuration or data changed: the earlier training is kept in %s", target)
-
-
 def _announce(training: Training, workspace: Workspace, folder: Path, tracker: Tracker) -> None:
     plan, config = training.plan, training.config
     for reason in plan.reasons:
         logger.info("plan: %s", reason)
+    for line in idle_keys(config):
+        logger.warning("configuration: %s", line)
     write_json(folder / "plan.json", plan)
     write_json(workspace.stage_dir("train") / "plan.json", plan)
     lengths = {name: getattr(config, name) for name in ("budget_minutes", "epochs", "steps")}
@@ -304,7 +289,8 @@ def _finish(
         validation=summary,
     )
     write_page(parts, state, card)
-    parts.tracker.log_file(parts.folder / PAGE, headline=True)
+    if (parts.folder / PAGE).is_file():
+        parts.tracker.log_file(parts.folder / PAGE, headline=True)
     # Last: with it a training counts as finished.
     write_patiently(partial(write_json, card_file, card), card_file)
     logger.info(

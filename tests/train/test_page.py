@@ -4,13 +4,15 @@ import html
 import re
 
 import pytest
+import torch
 from browsing import CHROMIUM, opened, started_browser
 from workfolders import audited, quick, sharing
 
 from pipeline.artifacts import ModelCard, read_artifact
-from pipeline.core.errors import InterruptedByUserError
+from pipeline.core.errors import InterruptedByUserError, TrainingError
 from pipeline.core.tracker import NullTracker
 from pipeline.core.workspace import Workspace
+from pipeline.train.page import PAGE, _class_lines, write_page
 from pipeline.train.select import select_training
 from pipeline.train.stage import train
 
@@ -50,19 +52,60 @@ def test_a_finished_training_shows_scores_curves_pictures_and_plan(workspace):
     assert 'http-equiv="refresh"' not in page
 
 
-def test_a_stopped_training_shows_how_far_it_came(workspace, monkeypatch):
-    def stop(*_):
-        raise InterruptedByUserError("stopped")
+def test_a_running_training_shows_how_far_it_is(workspace, monkeypatch):
+    pages = []
 
-    monkeypatch.setattr("pipeline.train.stage._finish", stop)
+    def look(parts, state):
+        write_page(parts, state)
+        pages.append((parts.folder / PAGE).read_text(encoding="utf-8"))
+
+    monkeypatch.setattr("pipeline.train.rounds.write_page", look)
+    run(workspace)
+    first, second = pages
+    assert "round 1 of 2" in first
+    assert "round 2 of 2" in second
+    for page in pages:
+        assert 'http-equiv="refresh"' in page
+        assert "Dice so far, pooled" in page
+        # Only the newest picture of each case: shrinking them takes time that training has not.
+        assert page.count("data:image/png") == 2
+
+
+def test_a_stopped_training_says_why(workspace, monkeypatch):
+    def stop(*_):
+        raise InterruptedByUserError("stopped during the final validation")
+
+    monkeypatch.setattr("pipeline.train.stage._final_scores", stop)
     with pytest.raises(InterruptedByUserError):
         run(workspace)
     page, text = text_of(workspace)
-    assert "round 2 of 2" in text
-    assert 'http-equiv="refresh"' in page
-    assert "Dice so far, pooled" in text
-    # Only the newest picture of each case: shrinking them takes time that training has not.
-    assert page.count("data:image/png") == 2
+    assert "stopped during the final validation" in text
+    assert 'http-equiv="refresh"' not in page
+
+
+def test_memory_that_runs_out_in_a_validation_is_named(workspace, monkeypatch):
+    def fill(*_):
+        raise torch.OutOfMemoryError("tried to allocate 9 GB")
+
+    monkeypatch.setattr("pipeline.train.stage._final_scores", fill)
+    with pytest.raises(TrainingError, match="outside of a training step: tried to allocate 9 GB"):
+        run(workspace)
+
+
+def test_a_page_that_cannot_be_drawn_ends_no_training(workspace, caplog):
+    run(workspace, steps=4)
+    folder = workspace.fold_dir("0")
+    (folder / "model_card.json").unlink()
+    for picture in (folder / "pictures").iterdir():
+        picture.write_bytes(b"")
+    run(workspace, steps=4)
+    assert (folder / "model_card.json").is_file()
+    assert "no new page of this training" in caplog.text
+
+
+def test_more_classes_than_colors_are_told_apart(workspace):
+    assert len(set(_class_lines(12))) == 12
+    assert len(set(_class_lines(7))) == 7
 
 
 def test_without_validation_cases_nothing_is_claimed(workspace):
