@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import torch
 from jaxtyping import Float32, UInt
 
 from pipeline.artifacts import PredictionRecord, QualityFlag, SourceStamp
@@ -37,6 +36,7 @@ from pipeline.io.channels import Image, load_image
 from pipeline.io.discover import CaseFiles
 from pipeline.io.nifti import write_nifti
 from pipeline.io.store import array_hash
+from pipeline.models.device import is_out_of_memory
 from pipeline.models.memory import ComputePath, free_memory
 from pipeline.models.segment import Segmentation, segment_prepared
 from pipeline.transforms.clean import clean_labels
@@ -47,8 +47,6 @@ Made = TypeVar("Made")
 MM3_PER_ML = 1000.0
 # A case is prepared while another one is computed only if it would fit so many times.
 _ROOM_FACTOR = 2
-# What torch says when the processor's memory is used up; it has no error class of its own.
-_CPU_ALLOCATION = "allocate memory"
 
 
 @dataclass(frozen=True)
@@ -181,8 +179,7 @@ class CaseWork:
         except MemoryError as error:
             return self._failed(case_id, f"not enough memory for this case: {error}")
         except RuntimeError as error:
-            is_memory = isinstance(error, torch.OutOfMemoryError) or _CPU_ALLOCATION in str(error)
-            if not is_memory:
+            if not is_out_of_memory(error):
                 raise
             return self._failed(case_id, f"not enough memory for this case: {error}")
 

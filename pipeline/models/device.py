@@ -10,8 +10,13 @@ from pipeline.core.parallel import available_cores
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
-# What torch's allocator for the CPU says; it raises a plain RuntimeError.
-_CPU_MESSAGES = ("not enough memory", "can't allocate memory", "cannot allocate memory")
+# What torch's allocator for the CPU, and libraries on a full GPU, say in a plain RuntimeError. The
+# last one also stands for a convolution that does not exist; every use takes a smaller step once.
+_MESSAGES = (
+    *("not enough memory", "can't allocate memory", "cannot allocate memory"),
+    *("cudnn_status_alloc_failed", "cublas_status_alloc_failed"),
+    "unable to find an engine to execute this computation",
+)
 
 
 def choose_device(name: DeviceName) -> torch.device:
@@ -73,22 +78,26 @@ def number_format(device: torch.device, *, is_mixed: bool) -> str:
     return str(dtype or torch.float32).removeprefix("torch.")
 
 
-def make_deterministic(device: torch.device, *, is_asked: bool) -> None:
+def set_arithmetic(device: torch.device, *, is_deterministic: bool, is_mixed: bool) -> None:
     """Let the same step give the same bits: always on a CPU, on a GPU when asked for.
 
-    On a GPU it costs speed, and torch refuses the few operations it has no such form of.
+    On a GPU it costs speed, and torch refuses the few operations it has no such form of. Call it
+    before anything is computed: matrix products read their setting once.
 
     Args:
         device: Where to train.
-        is_asked: Also on a GPU.
+        is_deterministic: Also on a GPU.
+        is_mixed: Whether mixed precision is wanted; without it convolutions on a GPU keep all bits
+            of float32, which they do not by default.
     """
-    is_wanted = is_asked or device.type == "cpu"
+    is_wanted = is_deterministic or device.type == "cpu"
     torch.use_deterministic_algorithms(is_wanted)
     if is_wanted and device.type == "cuda":
         # Read when the first matrix is multiplied; without it torch refuses to multiply at all.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        # Trying algorithms and taking the fastest may take another one the next time.
-        torch.backends.cudnn.benchmark = False
+    # Tries algorithms and takes the fastest, which may be another one the next time.
+    torch.backends.cudnn.benchmark = device.type == "cuda" and not is_wanted
+    torch.backends.cudnn.allow_tf32 = is_mixed
     # Determinism does not need it, and it would write every new tensor twice.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
@@ -105,4 +114,4 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(said in text for said in _CPU_MESSAGES)
+    return isinstance(error, RuntimeError) and any(said in text for said in _MESSAGES)

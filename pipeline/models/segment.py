@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt
 
 from pipeline.core.geometry import Shape3
 from pipeline.models.decode import Grid, ProbabilitySink, decode_planes
+from pipeline.models.device import is_out_of_memory
 from pipeline.models.memory import Decision, choose_path, estimate_memory, free_memory
 from pipeline.models.predictor import FlipTally, Predictor
 from pipeline.models.window import iterate_planes, n_windows
@@ -68,10 +69,13 @@ def segment_prepared(
     while True:
         try:
             return _segment_on(decision, predictor, image, grid, sink)
-        except torch.OutOfMemoryError:
-            decision = decision.after_out_of_memory()
-            logger.warning("%s: going on with %s", decision.reason, decision.path)
-            torch.cuda.empty_cache()
+        except (RuntimeError, MemoryError) as error:
+            if decision.path == "cpu" or not is_out_of_memory(error):
+                raise
+        # Outside of the handler: the frames of the failed try, and what they hold, are gone.
+        decision = decision.after_out_of_memory()
+        logger.warning("%s: going on with %s", decision.reason, decision.path)
+        torch.cuda.empty_cache()
 
 
 def _segment_on(

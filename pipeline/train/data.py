@@ -70,8 +70,10 @@ class BatchSource:
     def __init__(
         self, cases: Sequence[PreparedCase], plan: Plan, config: TrainConfig, device: torch.device
     ) -> None:
-        home = device if device.type == "cuda" and _fits_gpu(cases, device) else torch.device("cpu")
-        in_memory = _n_bytes(cases) < RESIDENT_FRACTION * free_memory(torch.device("cpu")).ram
+        fits_gpu = device.type == "cuda" and _fits(cases, free_memory(device).vram or 0)
+        home = device if fits_gpu else torch.device("cpu")
+        # What goes to a GPU passes through RAM case by case.
+        in_memory = home.type == "cuda" or _fits(cases, free_memory(home).ram)
         self._cases = [_to_tensors(case, home, in_memory=in_memory) for case in cases]
         self._plan, self._config, self._device = plan, config, device
         # Of the planned batch, for good: the length of a training must not change on its way.
@@ -125,7 +127,7 @@ class BatchSource:
             sources.append(source)
             poses.append(pose)
             changes.append(change)
-        image, label = _read(sources, poses, stage.patch_size)
+        image, label = _read(sources, poses, stage.patch_size, self._device)
         image = change_intensities(image.to(self._device), changes)
         label = _as_indices(label.to(self._device))
         drawn = [source.case for source in sources]
@@ -171,11 +173,15 @@ class BatchSource:
 
 
 def _read(
-    sources: Sequence[_TensorCase], poses: Sequence[PatchPose], patch_size: Shape3
+    sources: Sequence[_TensorCase],
+    poses: Sequence[PatchPose],
+    patch_size: Shape3,
+    device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """On a GPU all at once; on a CPU one after another, which is faster there."""
-    if sources[0].image.is_cuda:
-        return read_patches([(one.image, one.label) for one in sources], poses, patch_size)
+    """For a GPU all at once, there; on a CPU one after another, which is faster there."""
+    if device.type == "cuda":
+        volumes = [(one.image, one.label) for one in sources]
+        return read_patches(volumes, poses, patch_size, device)
     pairs = [
         read_patch(source.image, source.label, pose, patch_size)
         for source, pose in zip(sources, poses, strict=True)
@@ -238,9 +244,8 @@ def _n_bytes(cases: Sequence[PreparedCase]) -> int:
     return sum(case.image.nbytes + case.label.nbytes for case in cases)
 
 
-def _fits_gpu(cases: Sequence[PreparedCase], device: torch.device) -> bool:
-    free, _ = torch.cuda.mem_get_info(device)
-    return _n_bytes(cases) < RESIDENT_FRACTION * free
+def _fits(cases: Sequence[PreparedCase], n_free_bytes: int) -> bool:
+    return _n_bytes(cases) < RESIDENT_FRACTION * n_free_bytes
 
 
 def _free_center(

@@ -111,8 +111,10 @@ def fit_plan(
             plan = _planned(decision, make, first)
             if _size(plan) == kept:
                 return plan
-        # In another number format a step takes another amount of memory.
-        key = f"{inputs} {number_format(device, is_mixed=config.amp)}"
+        # In another number format a step takes another amount of memory, on another GPU other
+        # sizes fit.
+        gpu = f" {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
+        key = f"{inputs} {number_format(device, is_mixed=config.amp)}{gpu}"
         if key not in book.decisions:
             search = _Search(make, task, config, device, dict(book.measured))
             decision = search.decide(usual, first)

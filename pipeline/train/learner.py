@@ -24,6 +24,10 @@ from pipeline.train.config import LossConfig, TrainConfig
 from pipeline.train.data import Batch
 from pipeline.train.ranks import Ranks
 
+# From its first scale of 65,536 a scaler reaches 1 after 16 halvings; what overflows even below
+# that is no matter of scale.
+MAX_OVERFLOWS_IN_A_ROW = 24
+
 
 @dataclass(frozen=True)
 class StepResult:
@@ -71,6 +75,7 @@ class Learner:
         self._n_updates = 0
         self._amp_dtype = mixed_precision_dtype(device) if config.amp else None
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._amp_dtype is torch.float16)
+        self._n_overflows = 0
         # Set where several processes train together; each then brings its share of the batch.
         self.ranks: Ranks | None = None
 
@@ -127,18 +132,21 @@ class Learner:
         norm = nn.utils.clip_grad_norm_(
             self.network.parameters(), self._config.optimizer.clip_norm, foreach=True
         )
-        loss, gradient_norm = float(parts.total.detach()), float(norm)
+        # Read at once, before the weights move: on a GPU each reading waits for all work so far.
+        numbers = (parts.total.detach(), parts.dice, parts.cross_entropy, norm)
+        read = torch.stack([number.detach().float() for number in numbers]).tolist()
+        loss, dice_loss, cross_entropy, gradient_norm = read
+        is_overflow = not math.isfinite(gradient_norm)
+        self._n_overflows = self._n_overflows + 1 if is_overflow else 0
         # With float16 an overflowing gradient is normal: the scaler skips it and lowers its scale.
-        is_finite = math.isfinite(loss) and (
-            math.isfinite(gradient_norm) or self._scaler.is_enabled()
-        )
+        is_forgiven = self._scaler.is_enabled() and self._n_overflows <= MAX_OVERFLOWS_IN_A_ROW
+        is_finite = math.isfinite(loss) and (is_forgiven or not is_overflow)
         if is_finite:
             self._scaler.step(self._optimizer)
-            self._average()
+            if not is_overflow:
+                self._average()
         self._scaler.update()
-        return StepResult(
-            loss, float(parts.dice), float(parts.cross_entropy), gradient_norm, is_finite
-        )
+        return StepResult(loss, dice_loss, cross_entropy, gradient_norm, is_finite)
 
     @property
     def number_format(self) -> str:
@@ -212,7 +220,8 @@ class Learner:
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
         self._optimizer.load_state_dict(state["optimizer"])
-        if self._scaler.is_enabled():
+        # Empty where training began without float16.
+        if self._scaler.is_enabled() and state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
         self._n_updates = int(state["n_updates"])
         loss = LossConfig.model_validate_json(state["loss"])

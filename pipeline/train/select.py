@@ -28,7 +28,7 @@ from pipeline.artifacts import (
 from pipeline.core.errors import ConfigError, DataError, MissingInputError, UsageError
 from pipeline.core.workspace import Workspace
 from pipeline.models.checkpoint import load_state
-from pipeline.models.device import choose_device, number_format
+from pipeline.models.device import choose_device, number_format, set_arithmetic
 from pipeline.models.monai_loss import refusal_of
 from pipeline.train.advice import answer_advice, read_advice
 from pipeline.train.config import LossConfig, TrainConfig
@@ -109,6 +109,8 @@ def select_training(config: TrainConfig, workspace: Workspace) -> Training:
     records = {record.case_id: record for record in dataset.ready_cases}
     rows = {row.case_id: row for row in fingerprint.cases}
     device = choose_device(config.device)
+    # Before the probe, which measures what training will do.
+    set_arithmetic(device, is_deterministic=config.deterministic, is_mixed=config.amp)
     make = partial(make_plan, [rows[i] for i in train_ids], dataset.task, config, device.type)
     probe_file = workspace.stage_dir("train") / "probe.json"
     begun = _begun_plan(workspace, config.fold)

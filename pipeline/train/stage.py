@@ -31,7 +31,7 @@ from pipeline.metrics.scores import CaseScores
 from pipeline.metrics.values import metric_value
 from pipeline.models.checkpoint import load_model, update_model
 from pipeline.models.describe import describe_model
-from pipeline.models.device import make_deterministic, number_format, use_all_cores
+from pipeline.models.device import number_format, set_arithmetic, use_all_cores
 from pipeline.models.networks import count_parameters
 from pipeline.train.cleanup import (
     MAX_TRAINING_REFERENCES,
@@ -219,7 +219,7 @@ def _parts(
 ) -> LoopParts:
     config, plan, device = training.config, training.plan, training.device
     use_all_cores()
-    make_deterministic(device, is_asked=config.deterministic)
+    set_arithmetic(device, is_deterministic=config.deterministic, is_mixed=config.amp)
     n_train = len(training.train_records)
     validation = [
         ValidationCase(record, prepared)

@@ -35,12 +35,15 @@ def read_patch(
     """
     if pose.is_plain:
         return _read_crop(image, label, pose, patch_size)
-    patches, labels = _interpolate([(image, label)], [pose], patch_size)
+    patches, labels = _interpolate([(image, label)], [pose], patch_size, image.device)
     return patches[0], labels[0]
 
 
 def read_patches(
-    volumes: Sequence[Volume], poses: Sequence[PatchPose], patch_size: Shape3
+    volumes: Sequence[Volume],
+    poses: Sequence[PatchPose],
+    patch_size: Shape3,
+    device: torch.device | None = None,
 ) -> tuple[Float[Tensor, "batch channel pi pj pk"], UInt8[Tensor, "batch pi pj pk"]]:
     """Read the patches of a batch with one interpolation for all that need one.
 
@@ -51,17 +54,20 @@ def read_patches(
         volumes: Image and label of each patch, on one device.
         poses: Where and how each patch lies.
         patch_size: Voxels of a patch along i, j, k.
+        device: Where patches are wanted, and interpolated: of volumes elsewhere only the boxes
+            around the patches travel. None: where the volumes are.
 
     Returns:
         Image patches (float32) and label patches, in the order of the volumes.
     """
-    image, label = volumes[0]
-    patches = image.new_empty((len(poses), image.shape[0], *patch_size), dtype=torch.float32)
-    labels = label.new_empty((len(poses), *patch_size))
+    n_channels, device = volumes[0][0].shape[0], device or volumes[0][0].device
+    shape = (len(poses), n_channels, *patch_size)
+    patches = torch.empty(shape, dtype=torch.float32, device=device)
+    labels = torch.empty((len(poses), *patch_size), dtype=torch.uint8, device=device)
     moved = [row for row, pose in enumerate(poses) if not pose.is_plain]
     if moved:
         several = [volumes[row] for row in moved], [poses[row] for row in moved]
-        patches[moved], labels[moved] = _interpolate(*several, patch_size)
+        patches[moved], labels[moved] = _interpolate(*several, patch_size, device)
     for row, (volume, pose) in enumerate(zip(volumes, poses, strict=True)):
         if pose.is_plain:
             patches[row], labels[row] = _read_crop(*volume, pose, patch_size)
@@ -69,24 +75,26 @@ def read_patches(
 
 
 def _interpolate(
-    volumes: Sequence[Volume], poses: Sequence[PatchPose], patch_size: Shape3
+    volumes: Sequence[Volume],
+    poses: Sequence[PatchPose],
+    patch_size: Shape3,
+    device: torch.device,
 ) -> tuple[Float[Tensor, "batch channel pi pj pk"], UInt8[Tensor, "batch pi pj pk"]]:
     """Cut a box around each patch, all as large as the largest, and sample them together."""
     boxes = [_box(pose, volume[1], patch_size) for volume, pose in zip(volumes, poses, strict=True)]
     size = np.max([high - low for low, high in boxes], axis=0)
-    image = volumes[0][0]
     # Zeros around a box are what lies outside its volume: 0 is the mean intensity after
     # normalization, and background for labels. Beyond the box the padding mode says the same.
-    shape = (len(poses), image.shape[0], *(int(n) for n in size))
-    image_boxes = image.new_zeros(shape, dtype=torch.float32)
-    label_boxes = image.new_zeros((shape[0], 1, *shape[2:]), dtype=torch.float32)
+    shape = (len(poses), volumes[0][0].shape[0], *(int(n) for n in size))
+    image_boxes = torch.zeros(shape, dtype=torch.float32, device=device)
+    label_boxes = torch.zeros((shape[0], 1, *shape[2:]), dtype=torch.float32, device=device)
     for row, (low, high) in enumerate(boxes):
         source = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
         target = tuple(slice(0, int(n)) for n in high - low)
         image_boxes[row][(slice(None), *target)] = volumes[row][0][(slice(None), *source)]
         label_boxes[row, 0][target] = volumes[row][1][source]
     centers = np.array([pose.center - low for pose, (low, _) in zip(poses, boxes, strict=True)])
-    grid = _sampling_grid(poses, centers, size, patch_size, image.device)
+    grid = _sampling_grid(poses, centers, size, patch_size, device)
     patches = F.grid_sample(image_boxes, grid, mode="bilinear", align_corners=False)
     labels = F.grid_sample(label_boxes, grid, mode="nearest", align_corners=False)
     return patches, labels[:, 0].to(torch.uint8)

@@ -9,8 +9,9 @@ from pipeline.core.errors import UsageError
 from pipeline.core.parallel import available_cores
 from pipeline.models.device import (
     choose_device,
-    make_deterministic,
+    is_out_of_memory,
     number_format,
+    set_arithmetic,
     use_all_cores,
 )
 
@@ -57,21 +58,31 @@ def test_a_cpu_is_always_deterministic_a_gpu_when_asked(monkeypatch, device, is_
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     was = torch.are_deterministic_algorithms_enabled()
     try:
-        make_deterministic(torch.device(device), is_asked=is_asked)
+        set_arithmetic(torch.device(device), is_deterministic=is_asked, is_mixed=True)
         assert torch.are_deterministic_algorithms_enabled() is expected
         assert not torch.is_deterministic_algorithms_warn_only_enabled()
         needs_workspace = device == "cuda" and expected
         assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) is needs_workspace
+        # The fastest algorithm may be another one the next time.
+        assert torch.backends.cudnn.benchmark is not expected
     finally:
         os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
         torch.use_deterministic_algorithms(was)
+
+
+def test_float32_on_a_gpu_keeps_all_its_bits(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    set_arithmetic(torch.device("cpu"), is_deterministic=False, is_mixed=False)
+    assert not torch.backends.cudnn.allow_tf32
+    set_arithmetic(torch.device("cpu"), is_deterministic=False, is_mixed=True)
+    assert torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.gpu
 def test_a_gpu_asked_to_be_deterministic_gives_the_same_bits_twice(monkeypatch):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     was = torch.are_deterministic_algorithms_enabled()
-    make_deterministic(torch.device("cuda"), is_asked=True)
+    set_arithmetic(torch.device("cuda"), is_deterministic=True, is_mixed=True)
     try:
         torch.manual_seed(0)
         layer = torch.nn.Conv3d(4, 8, 3).cuda()
@@ -104,3 +115,19 @@ def test_a_cpu_computes_in_bfloat16_only_if_it_can(monkeypatch, able, is_mixed, 
 def test_a_gpu_without_bfloat16_computes_in_float16(monkeypatch, has_bfloat16, expected):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_bfloat16)
     assert number_format(torch.device("cuda"), is_mixed=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (MemoryError(), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("GET was unable to find an engine to execute this computation"), True),
+        (RuntimeError("size mismatch"), False),
+        (ValueError("not enough memory"), False),
+    ],
+)
+def test_a_full_memory_is_told_from_other_faults(error, expected):
+    assert is_out_of_memory(error) is expected

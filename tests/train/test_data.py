@@ -136,8 +136,9 @@ def test_the_batched_reader_of_gpus_gives_the_batches_of_a_cpu(training, cases, 
     source = BatchSource(cases, chosen.plan, config, CPU)
     expected = source.batch(1)
 
-    def read_together(sources, poses, patch_size):
-        return read_patches([(one.image, one.label) for one in sources], poses, patch_size)
+    def read_together(sources, poses, patch_size, device):
+        volumes = [(one.image, one.label) for one in sources]
+        return read_patches(volumes, poses, patch_size, device)
 
     monkeypatch.setattr(data, "_read", read_together)
     batch = source.batch(1)

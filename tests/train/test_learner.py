@@ -9,7 +9,7 @@ from workfolders import quick
 
 from pipeline.artifacts import Region
 from pipeline.train.data import Batch
-from pipeline.train.learner import Learner
+from pipeline.train.learner import MAX_OVERFLOWS_IN_A_ROW, Learner
 
 CPU = torch.device("cpu")
 
@@ -110,6 +110,35 @@ def test_a_non_finite_step_is_not_taken():
     result = learner.step(batch, 1e-2)
     assert not result.is_finite
     assert all(torch.equal(before[name], w) for name, w in learner.weights().items())
+    assert learner.step(make_batch(), 1e-2).is_finite
+
+
+def overflowing_learner():
+    """The scaler that float16 needs, and gradients that no scale makes finite."""
+    learner = learner_of(quick())
+    learner._scaler = torch.amp.GradScaler("cpu", enabled=True)
+    weight = next(learner.network.parameters())
+    return learner, weight.register_hook(lambda gradient: gradient * float("nan"))
+
+
+def test_overflows_of_float16_are_forgiven_but_not_for_ever():
+    learner, hook = overflowing_learner()
+    before = learner.weights()
+    finite = [learner.step(make_batch(), 1e-2).is_finite for _ in range(26)]
+    assert finite == [True] * MAX_OVERFLOWS_IN_A_ROW + [False] * (26 - MAX_OVERFLOWS_IN_A_ROW)
+    # No step was taken, and none counts in the average.
+    assert all(torch.equal(before[name], new) for name, new in learner.weights().items())
+    hook.remove()
+    assert learner.step(make_batch(), 1e-2).is_finite
+    assert any(not torch.equal(before[name], new) for name, new in learner.weights().items())
+
+
+def test_a_training_that_began_without_float16_goes_on_with_it():
+    state = learner_of(quick()).state()
+    assert state["scaler"] == {}
+    learner = learner_of(quick())
+    learner._scaler = torch.amp.GradScaler("cpu", enabled=True)
+    learner.restore(state)
     assert learner.step(make_batch(), 1e-2).is_finite
 
 
