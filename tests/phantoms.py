@@ -100,7 +100,7 @@ def case(
             is another one.
         spacing_mm: Spacing to R, A, S.
         orientation: Direction of i, j, k of the arrays returned.
-        n_classes: Foreground classes, 1 to 5.
+        n_classes: Foreground classes, 1 to 7.
 
     Returns:
         Image (i, j, k), label (i, j, k) with values 0 to n_classes, affine.
@@ -108,21 +108,23 @@ def case(
     rng = np.random.default_rng(seed)
     label = np.zeros(shape, dtype=np.uint8)
     size = np.asarray(shape, dtype=float)
-    # Right, left, then three small ones in a row above the other two.
+    # Right, left, three small ones in a row above the other two, one behind and one in front.
     centers = (
         (0.72, 0.5, 0.4),
         (0.28, 0.5, 0.4),
         (0.5, 0.5, 0.78),
         (0.25, 0.5, 0.8),
         (0.75, 0.5, 0.8),
+        (0.5, 0.2, 0.45),
+        (0.5, 0.8, 0.45),
     )
-    radii = (0.15, 0.13, 0.10, 0.09, 0.09)
+    radii = (0.15, 0.13, 0.10, 0.09, 0.09, 0.08, 0.08)
     for index in range(n_classes):
         center = (np.array(centers[index]) + rng.uniform(-0.03, 0.03, 3)) * size
         radius = np.maximum(radii[index] * rng.uniform(0.9, 1.1, 3) * size, 1.6)
         label[ball(shape, center, radius) & (label == 0)] = index + 1
     body = ball(shape, (size - 1) / 2, 0.48 * size)
-    brightness = np.array([0.0, 180.0, 260.0, 340.0, 420.0, 500.0])[: n_classes + 1]
+    brightness = np.array([0.0, 180.0, 260.0, 340.0, 420.0, 500.0, 580.0, 660.0])[: n_classes + 1]
     image = np.where(label > 0, brightness[label], 80.0 * body)
     image = ndimage.gaussian_filter(image, 0.4) * rng.uniform(0.9, 1.1)
     image = (image + rng.normal(0.0, 12.0, shape)).astype(np.float32)

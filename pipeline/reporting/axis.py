@@ -72,6 +72,6 @@ def axis_over(low: float, high: float, *, is_log: bool) -> Axis:
     if is_log:
         return Axis(float(np.log10(low * 0.9)), float(np.log10(high * 1.1)), is_log=True)
     # What is constant but for rounding needs an axis as well; a twentieth keeps dots off the ends.
-    is_constant = high - low <= 1e-9 * max(abs(low), abs(high))
+    is_constant = high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-300)
     margin = (0.05 * abs(high) or 1.0) if is_constant else 0.05 * (high - low)
     return Axis(low - margin, high + margin, is_log=False)
