@@ -48,6 +48,7 @@ from pipeline.train.early_stop import with_reason
 from pipeline.train.findings import Waive, keep_all
 from pipeline.train.fold_folder import archive, only_one
 from pipeline.train.idle import idle_keys
+from pipeline.train.kept_predictions import KeptPredictions, drop_kept
 from pipeline.train.learner import Learner
 from pipeline.train.loop import run_loop
 from pipeline.train.meters import RoundMeter
@@ -293,6 +294,7 @@ def _finish(
         parts.tracker.log_file(parts.folder / PAGE, headline=True)
     # Last: with it a training counts as finished.
     write_patiently(partial(write_json, card_file, card), card_file)
+    drop_kept(parts.folder / "validation")
     logger.info(
         "trained %d steps in %s; model: %s",
         state.step,
@@ -309,16 +311,24 @@ def _final_scores(
     should_stop: Callable[[], bool],
 ) -> list[CaseScores]:
     """Predict and score every validation case; the predictions also tell what to clean up."""
-    scores, predictions = [], predict_cases(parts, network)
+    kept = KeptPredictions(parts.folder / "validation", network)
+    n_kept = kept.n_kept(len(parts.cases))
+    scores, predictions = [], predict_cases(parts, network, n_kept)
     with progress_bar("final validation", len(parts.cases)) as bar:
-        for case in parts.cases:
+        for index, case in enumerate(parts.cases):
             if should_stop():
                 raise InterruptedByUserError(
                     "stopped during the final validation; training itself is complete",
                     where=str(parts.folder),
                     fix="run the same command again to finish it",
                 )
-            prediction = next(predictions)
+            if index < n_kept and (known := kept.read(index)) is not None:
+                prediction = known
+            elif index < n_kept:
+                prediction = parts.validator.predict(network, case)
+            else:
+                prediction = next(predictions)
+                kept.keep(index, prediction)
             scores.append(parts.validator.compare(case, prediction=prediction))
             if parts.config.cleanup:
                 evidence.add_prediction(prediction, _reference(parts, case.record))

@@ -208,23 +208,26 @@ def score_cases(
     return [found[index] for index in range(n_cases)]
 
 
-def predict_cases(parts: LoopParts, network: nn.Module) -> Iterator[Integer[np.ndarray, "i j k"]]:
+def predict_cases(
+    parts: LoopParts, network: nn.Module, n_done: int = 0
+) -> Iterator[Integer[np.ndarray, "i j k"]]:
     """Predict every validation case, on all processes.
 
     Args:
         parts: What was trained.
         network: The best one.
+        n_done: Leave out so many, from the first one on.
 
     Yields:
         Class index per voxel of the source grid, case by case.
     """
     ranks = parts.learner.ranks
     if ranks is None:
-        for case in parts.cases:
+        for case in parts.cases[n_done:]:
             yield parts.validator.predict(network, case)
         return
     ranks.tell("use", _packed(network.state_dict()))
-    for first in range(0, len(parts.cases), ranks.world):
+    for first in range(n_done, len(parts.cases), ranks.world):
         ranks.tell("predict", first)
         for part in _predict_share(parts, ranks, network, first):
             yield from part
