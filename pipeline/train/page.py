@@ -23,6 +23,7 @@ from pipeline.reporting.pictures import (
 )
 from pipeline.reporting.scores import dice_cell, dice_columns_and_rows, format_number
 from pipeline.train.disk import try_to_write
+from pipeline.train.idle import idle_keys
 from pipeline.train.state import LoopParts, LoopState
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ def render_training(
             "findings": findings,
             "pictures": _pictures(parts.folder / "pictures", is_done=card is not None),
             "rounds": _round_table(parts, state, is_running=is_running),
-            "reasons": info.plan.reasons,
+            "reasons": (*info.plan.reasons, *idle_keys(parts.config)),
             "facts": _facts(parts, info),
         },
     )
