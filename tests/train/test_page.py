@@ -27,6 +27,14 @@ def workspace(pristine, tmp_path) -> Workspace:
     return sharing(pristine, tmp_path / "work")
 
 
+@pytest.fixture(scope="module")
+def finished(pristine, tmp_path_factory) -> Workspace:
+    """A training that is done, to be looked at only."""
+    own = sharing(pristine, tmp_path_factory.mktemp("finished") / "work")
+    run(own)
+    return own
+
+
 def run(workspace, **changes):
     return train(select_training(quick(**changes), workspace), workspace, NullTracker())
 
@@ -36,10 +44,9 @@ def text_of(workspace, fold="0"):
     return page, html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)))
 
 
-def test_a_finished_training_shows_scores_curves_pictures_and_plan(workspace):
-    run(workspace)
-    page, text = text_of(workspace)
-    card = read_artifact(workspace.fold_dir("0") / "model_card.json", ModelCard, made_by="train")
+def test_a_finished_training_shows_scores_curves_pictures_and_plan(finished):
+    page, text = text_of(finished)
+    card = read_artifact(finished.fold_dir("0") / "model_card.json", ModelCard, made_by="train")
     assert f"mean Dice {card.validation.mean_foreground_dice:.3f}" in text
     for name in card.validation.classes:
         assert name in text
@@ -103,7 +110,7 @@ def test_a_page_that_cannot_be_drawn_ends_no_training(workspace, caplog):
     assert "no new page of this training" in caplog.text
 
 
-def test_more_classes_than_colors_are_told_apart(workspace):
+def test_more_classes_than_colors_are_told_apart():
     assert len(set(_class_lines(12))) == 12
     assert len(set(_class_lines(7))) == 7
 
@@ -133,11 +140,10 @@ def test_warnings_of_the_watch_are_on_the_page(workspace):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no browser on this machine")
-def test_a_browser_draws_the_lines_and_sorts_the_rounds(workspace):
-    run(workspace)
+def test_a_browser_draws_the_lines_and_sorts_the_rounds(finished):
     with (
         started_browser() as browser,
-        opened(browser, workspace.fold_dir("0") / "report.html") as page,
+        opened(browser, finished.fold_dir("0") / "report.html") as page,
     ):
         assert page.locator(".curves").count() == 4
         for chart in page.locator(".curves .plot").all():

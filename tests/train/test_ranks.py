@@ -232,7 +232,7 @@ def test_nobody_waits_for_a_process_that_was_killed(tmp_path, rank):
     assert "another process of this training has ended" in ends[1 - rank][1]
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_process_that_does_not_answer_is_not_waited_for_for_ever(tmp_path, rank):
     ends = two_processes(tmp_path, "frozen", rank)
     assert ends[1 - rank][0] == 2, ends
