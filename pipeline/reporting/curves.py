@@ -67,7 +67,7 @@ class CurveChart:
 
 
 def curve_chart(
-    title: str, lines: Sequence[Line], x_name: str, *, is_log: bool = False
+    title: str, lines: Sequence[Line], x_name: str, *, is_log: bool = False, steep: float = 0.0
 ) -> CurveChart | None:
     """Lay out lines over shared axes; the horizontal one begins at 0.
 
@@ -77,6 +77,8 @@ def curve_chart(
             left out.
         x_name: Name and unit of the horizontal axis.
         is_log: Logarithmic vertical axis.
+        steep: Share of the chart, from the left, whose values do not widen the vertical axis: a
+            steep start would flatten all that follows. What lies outside is drawn on the edge.
 
     Returns:
         The chart; None if there is no value to show.
@@ -85,8 +87,9 @@ def curve_chart(
     kept = [(line, points) for line, points in kept if points]
     if not kept:
         return None
-    values = [value for _, points in kept for _, value in points]
-    across = Axis(0.0, max(x for _, points in kept for x, _ in points) or 1.0, is_log=False)
+    last = max(x for _, points in kept for x, _ in points)
+    values = [value for _, points in kept for x, value in points if x >= steep * last]
+    across = Axis(0.0, last or 1.0, is_log=False)
     up = axis_over(min(values), max(values), is_log=is_log)
     curves = tuple(_curve(line, points, across, up) for line, points in kept)
     newest = ", ".join(f"{curve.name} {curve.last}" for curve in curves)
@@ -108,7 +111,7 @@ def _curve(line: Line, points: Sequence[tuple[float, float]], across: Axis, up: 
 
 
 def _from_above(percent: float) -> float:
-    return round(100.0 - percent, 1)
+    return round(min(100.0, max(0.0, 100.0 - percent)), 1)
 
 
 def _shown(points: Sequence[tuple[float, float]], *, is_log: bool) -> list[tuple[float, float]]:

@@ -16,6 +16,8 @@ from pipeline.reporting.scores import dice_cell, dice_columns_and_rows, format_n
 PAGE = "report.html"
 # More lines in a chart, or columns in a table, cannot be told apart.
 MAX_LINES = MAX_CLASSES = 12
+# Warm-up and the first rounds after it.
+STEEP_START = 0.2
 _SECONDS_PER_MINUTE = 60
 
 
@@ -140,17 +142,15 @@ def _row(folder: Path, member: Member, names: Sequence[str]) -> list[object]:
 def _charts(members: Sequence[Member]) -> list[CurveChart]:
     histories = [(member.name, _history(member.folder)) for member in members[:MAX_LINES]]
     charts = (
-        _chart(
-            "Dice on whole validation volumes, pooled", histories, "val/dice_pooled", is_log=False
-        ),
-        _chart("Loss, mean of each round", histories, "train/loss", is_log=False),
-        _chart("Learning rate", histories, "train/learning_rate", is_log=True),
+        _chart("Dice on whole validation volumes, pooled", histories, "val/dice_pooled"),
+        _chart("Loss, mean of each round", histories, "train/loss"),
+        _chart("Learning rate", histories, "train/learning_rate"),
     )
     return [chart for chart in charts if chart is not None]
 
 
 def _chart(
-    title: str, histories: Sequence[tuple[str, list[dict[str, str]]]], key: str, *, is_log: bool
+    title: str, histories: Sequence[tuple[str, list[dict[str, str]]]], key: str
 ) -> CurveChart | None:
     lines = [
         Line(
@@ -160,7 +160,7 @@ def _chart(
         )
         for (name, rows), color in zip(histories, LINE_COLORS, strict=False)
     ]
-    return curve_chart(title, lines, "step", is_log=is_log)
+    return curve_chart(title, lines, "step", steep=STEEP_START)
 
 
 def _history(folder: Path) -> list[dict[str, str]]:

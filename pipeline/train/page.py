@@ -32,6 +32,8 @@ PAGE = "report.html"
 # More lines in a chart, or columns in a table, cannot be told apart; history.csv has them all.
 MAX_CLASSES = 12
 RENEWED_EVERY_S = 60
+# Warm-up and the first rounds after it.
+STEEP_START = 0.2
 # A long table takes longer to write than a round may lose; that of the finished training has all.
 MAX_ROUNDS_WHILE_RUNNING = 50
 _ACCENT, _INK = LINE_COLORS[0], "var(--ink)"
@@ -188,8 +190,8 @@ def _charts(parts: LoopParts, state: LoopState) -> list[CurveChart]:
             for (key, name), color in zip(parts_of_loss, LINE_COLORS[1:], strict=False)
         ]
     charts = (
-        curve_chart("Dice on whole validation volumes", dice, "step"),
-        curve_chart("Loss, mean of each round", loss, "step"),
+        curve_chart("Dice on whole validation volumes", dice, "step", steep=STEEP_START),
+        curve_chart("Loss, mean of each round", loss, "step", steep=STEEP_START),
         curve_chart(
             "Learning rate", [_line(state, "train/learning_rate", "rate", _ACCENT)], "step"
         ),

@@ -56,3 +56,15 @@ def test_a_line_without_values_is_left_out_of_the_legend():
 
 def test_the_newest_values_are_said_in_words():
     assert chart(0.25, 0.5).text == "Loss, newest: loss 0.5"
+
+
+def test_a_steep_start_does_not_flatten_what_follows():
+    points = ((10.0, 0.0), (50.0, 0.86), (75.0, 0.87), (100.0, 0.88))
+    whole = curve_chart("Dice", [Line("a", "#111111", points)], "step")
+    later = curve_chart("Dice", [Line("a", "#111111", points)], "step", steep=0.2)
+    (_, low, _, high), (_, low_whole, _, high_whole) = (
+        [y for _, y in places(chart.curves[0])] for chart in (later, whole)
+    )
+    assert low - high > 10 * (low_whole - high_whole)
+    # The start is on the lower edge, not below the chart.
+    assert places(later.curves[0])[0][1] == 100
