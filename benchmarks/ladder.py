@@ -8,7 +8,6 @@ again (WORK: runs/ladder). CPU seconds are of the whole command, with planning a
 """
 
 import argparse
-import csv
 import json
 import os
 import resource
@@ -16,6 +15,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from result_table import append_row, read_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = ("row", "steps", "seed", "dice", "training_min", "cpu_s", "settings")
@@ -68,10 +69,11 @@ def main() -> None:
     table.parent.mkdir(parents=True, exist_ok=True)
     for row in given.only:
         key = (row, str(given.steps), str(given.seed))
-        if key not in {(r["row"], r["steps"], r["seed"]) for r in _rows(table)}:
-            _append(table, _train(row, given.data.resolve(), table.parent, given.steps, given.seed))
+        if key not in {(r["row"], r["steps"], r["seed"]) for r in read_rows(table)}:
+            found = _train(row, given.data.resolve(), table.parent, given.steps, given.seed)
+            append_row(table, COLUMNS, found)
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
-    for found in _rows(table):
+    for found in read_rows(table):
         print(f"| {' | '.join(found.values())} |")
 
 
@@ -110,23 +112,6 @@ def _train(row: str, data: Path, work: Path, steps: int, seed: int) -> list[obje
 def _children_s() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _rows(table: Path) -> list[dict[str, str]]:
-    if not table.is_file():
-        return []
-    with table.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def _append(table: Path, row: list[object]) -> None:
-    is_new = not table.is_file()
-    with table.open("a", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        if is_new:
-            writer.writerow(COLUMNS)
-        writer.writerow(row)
-    print(*row, sep="\t", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ that is there already (WORK/race.csv) is not made again.
 """
 
 import argparse
-import csv
 import json
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from result_table import append_row, read_rows
 
 from pipeline.core.geometry import spacing_of
 from pipeline.metrics.scores import score_label_maps
@@ -47,7 +47,7 @@ def main() -> None:
     for minutes in given.minutes:
         for tool in given.tools:
             label = f"{tool}{''.join(' ' + s for s in given.set)}" if tool == "voxline" else tool
-            if (label, f"{minutes:g}") in {(r["tool"], r["minutes"]) for r in _rows(table)}:
+            if (label, f"{minutes:g}") in {(r["tool"], r["minutes"]) for r in read_rows(table)}:
                 continue
             folder = work / f"{tool}_{minutes:g}"
             shutil.rmtree(folder, ignore_errors=True)
@@ -69,9 +69,8 @@ def main() -> None:
                 f"{total_min:.1f}",
                 datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
             ]
-            _append(table, row)
-            print(*row, sep="\t", flush=True)
-    for row in _rows(table):
+            append_row(table, COLUMNS, row)
+    for row in read_rows(table):
         print(f"| {row['tool']} | {row['minutes']} min | {row['dice']} | {row['per_class']} |")
 
 
@@ -146,22 +145,6 @@ def _score(data: Path, predictions: Path, case_ids: list[str]) -> list[float]:
         )
         rows.append([s.dice.value for name in names if (s := scores.of_class(name)) is not None])
     return [float(d) for d in np.mean(np.array(rows, dtype=float), axis=0)]
-
-
-def _rows(table: Path) -> list[dict[str, str]]:
-    if not table.is_file():
-        return []
-    with table.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def _append(table: Path, row: list[object]) -> None:
-    is_new = not table.is_file()
-    with table.open("a", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        if is_new:
-            writer.writerow(COLUMNS)
-        writer.writerow(row)
 
 
 if __name__ == "__main__":

@@ -176,9 +176,7 @@ class CaseWork:
         except VoxlineError as error:
             where = f" ({error.where})" if error.where else ""
             return self._failed(case_id, error.what + where, error.fix)
-        except MemoryError as error:
-            return self._failed(case_id, f"not enough memory for this case: {error}")
-        except RuntimeError as error:
+        except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             return self._failed(case_id, f"not enough memory for this case: {error}")

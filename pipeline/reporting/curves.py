@@ -11,6 +11,8 @@ LINE_COLORS = (
     *("#2a7fc1", "#d98032", "#3f9b6b", "#8a63b5", "#b5526e", "#7d7f2a"),
     *("#4aa5a5", "#a0522d", "#5566cc", "#c2a02c", "#7a8794", "#c05fb0"),
 )
+# Warm-up of a training, and the first rounds after it.
+STEEP_START = 0.2
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,13 @@ from pathlib import Path
 from pipeline.artifacts import ModelCard, Summary
 from pipeline.core.log import format_duration
 from pipeline.core.workspace import write_text
-from pipeline.reporting.curves import LINE_COLORS, CurveChart, Line, curve_chart
+from pipeline.reporting.curves import LINE_COLORS, STEEP_START, CurveChart, Line, curve_chart
 from pipeline.reporting.page import render_page
 from pipeline.reporting.scores import dice_cell, dice_columns_and_rows, format_number
 
 PAGE = "report.html"
 # More lines in a chart, or columns in a table, cannot be told apart.
 MAX_LINES = MAX_CLASSES = 12
-# Warm-up and the first rounds after it.
-STEEP_START = 0.2
 _SECONDS_PER_MINUTE = 60
 
 

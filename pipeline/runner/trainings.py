@@ -183,10 +183,6 @@ def _cross_validate(request: Request, folds: Sequence[str], splits: Splits) -> i
 
 
 def _write_fold_page(group: Group, summary: Summary, folds: Sequence[str]) -> None:
-    members = [
-        Member(f"fold {fold}", folder, card)
-        for fold, folder, card in zip(folds, group.folders, group.cards, strict=True)
-    ]
     about = GroupPage(
         title=f"Cross-validation on {group.cards[0].info.dataset_name}",
         subtitle=f"folds {', '.join(folds)}, the same configuration",
@@ -196,7 +192,15 @@ def _write_fold_page(group: Group, summary: Summary, folds: Sequence[str]) -> No
         "cases of a fold also chose its checkpoint.",
         pooled=summary,
     )
-    write_group_page(group.folder, about, members)
+    write_group_page(group.folder, about, _members("fold", folds, group))
+
+
+def _members(what: str, names: Sequence[object], group: Group) -> list[Member]:
+    """The trainings of a group, told apart by their fold or seed."""
+    return [
+        Member(f"{what} {name}", folder, card)
+        for name, folder, card in zip(names, group.folders, group.cards, strict=True)
+    ]
 
 
 def _fold_rows(
@@ -262,10 +266,6 @@ def _repeat(request: Request, n_seeds: int) -> int:
 
 
 def _write_seed_page(group: Group, summary: SeedSummary) -> None:
-    members = [
-        Member(f"seed {seed}", folder, card)
-        for seed, folder, card in zip(summary.seeds, group.folders, group.cards, strict=True)
-    ]
     found = summary.mean_foreground_dice
     about = GroupPage(
         title=f"{len(summary.seeds)} seeds on {group.cards[0].info.dataset_name}",
@@ -277,7 +277,7 @@ def _write_seed_page(group: Group, summary: SeedSummary) -> None:
         f"{format_number(found.min)} to {format_number(found.max)}: a difference between two "
         "single trainings of this size can be chance.",
     )
-    write_group_page(group.folder, about, members)
+    write_group_page(group.folder, about, _members("seed", summary.seeds, group))
 
 
 def _log_seeds(tracker: Tracker, request: Request, group: Group, summary: SeedSummary) -> None:

@@ -13,7 +13,7 @@ from pipeline.core.log import format_duration
 from pipeline.core.workspace import write_text
 from pipeline.metrics.regions import unions_of
 from pipeline.models.loss_kinds import OVERLAP, VOXELWISE
-from pipeline.reporting.curves import LINE_COLORS, CurveChart, Line, curve_chart
+from pipeline.reporting.curves import LINE_COLORS, STEEP_START, CurveChart, Line, curve_chart
 from pipeline.reporting.page import render_page
 from pipeline.reporting.pictures import (
     CLASS_COLORS,
@@ -32,8 +32,6 @@ PAGE = "report.html"
 # More lines in a chart, or columns in a table, cannot be told apart; history.csv has them all.
 MAX_CLASSES = 12
 RENEWED_EVERY_S = 60
-# Warm-up and the first rounds after it.
-STEEP_START = 0.2
 # A long table takes longer to write than a round may lose; that of the finished training has all.
 MAX_ROUNDS_WHILE_RUNNING = 50
 _ACCENT, _INK = LINE_COLORS[0], "var(--ink)"
