@@ -129,7 +129,8 @@ def _recipe(name: str) -> AugmentationConfig:
             **chances,
             "noise_probability": 0.1,
             "blur_probability": 0.1,
-            "brightness_probability": 0.28,
+            "brightness_probability": 0.15,
+            "contrast_probability": 0.15,
             "low_resolution_probability": 0.125,
             "gamma_probability": 0.37,
         }

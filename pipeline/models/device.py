@@ -42,9 +42,15 @@ def choose_device(name: DeviceName) -> torch.device:
 
 
 def use_all_cores() -> None:
-    """Let torch compute on every core of this process, unless OMP_NUM_THREADS says otherwise."""
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(available_cores())
+    """Let torch compute on every core of this process, unless OMP_NUM_THREADS says otherwise.
+
+    Processes that torchrun started share the cores. It sets OMP_NUM_THREADS to 1 for each of
+    several where the user has not, which leaves cores idle; a 1 is taken for its own.
+    """
+    n_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    chosen = os.environ.get("OMP_NUM_THREADS")
+    if chosen is None or (chosen == "1" and n_processes > 1):
+        torch.set_num_threads(max(1, available_cores() // n_processes))
 
 
 def mixed_precision_dtype(device: torch.device) -> torch.dtype | None:

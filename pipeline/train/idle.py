@@ -86,6 +86,7 @@ def _uses_of_augmentation(config: TrainConfig) -> Uses:
         "noise_probability": ("noise_std",),
         "blur_probability": ("blur_sigma_voxels",),
         "brightness_probability": ("brightness", "shift_std"),
+        "contrast_probability": ("contrast",),
         "gamma_probability": ("gamma",),
         "low_resolution_probability": ("low_resolution_zoom",),
     }

@@ -65,6 +65,12 @@ class AugmentationConfig(StrictModel):
     brightness_probability: float = Field(default=0.3, ge=0, le=1, description="multiply, shift")
     brightness: Range = Field(default=(0.8, 1.25), description="smallest and largest factor")
     shift_std: float = Field(default=0.1, ge=0, description="SD of the added constant")
+    contrast_probability: float = Field(default=0.15, ge=0, le=1, description="stretch or squeeze")
+    contrast: Range = Field(
+        default=(0.75, 1.25),
+        description="smallest and largest factor of the distance from the mean of the patch; "
+        "values stay within its range",
+    )
     gamma_probability: float = Field(default=0.3, ge=0, le=1, description="gamma curve")
     gamma: Range = Field(default=(0.7, 1.5), description="smallest and largest exponent")
     low_resolution_probability: float = Field(

@@ -26,6 +26,7 @@ class IntensityChange:
         noise: Seed and SD of the added noise.
         blur_sigma_voxels: Width of the blur.
         brightness: Factor, then added constant.
+        contrast: Factor of the distance from the mean of each channel.
         low_resolution_zoom: Size of the grid in between, as a share of the patch's.
         gamma: Exponent, and whether the curve acts on the negative image.
         slice_axis: Axis along which voxels are not mixed; None for none.
@@ -34,6 +35,7 @@ class IntensityChange:
     noise: tuple[int, float] | None = None
     blur_sigma_voxels: float | None = None
     brightness: tuple[float, float] | None = None
+    contrast: float | None = None
     low_resolution_zoom: float | None = None
     gamma: tuple[float, bool] | None = None
     slice_axis: int | None = None
@@ -57,7 +59,7 @@ def draw_intensity_change(
     Returns:
         The change.
     """
-    noise = blur = brightness = zoom = gamma = None
+    noise = blur = brightness = contrast = zoom = gamma = None
     if rng.random() < config.noise_probability:
         noise = (int(rng.integers(2**62)), rng.uniform(0, config.noise_std))
     if rng.random() < config.blur_probability:
@@ -68,7 +70,9 @@ def draw_intensity_change(
         zoom = rng.uniform(*config.low_resolution_zoom)
     if rng.random() < config.gamma_probability:
         gamma = (rng.uniform(*config.gamma), bool(rng.random() < 0.25))
-    return IntensityChange(noise, blur, brightness, zoom, gamma, slice_axis)
+    if rng.random() < config.contrast_probability:
+        contrast = rng.uniform(*config.contrast)
+    return IntensityChange(noise, blur, brightness, contrast, zoom, gamma, slice_axis)
 
 
 def change_intensities(
@@ -94,6 +98,7 @@ def change_intensities(
             patches[row].add_(noise, alpha=std)
     _where(patches, changes, [c.is_smoothed for c in changes], _smooth)
     _where(patches, changes, [c.brightness is not None for c in changes], _brighten)
+    _where(patches, changes, [c.contrast is not None for c in changes], _stretch)
     _where(patches, changes, [c.gamma is not None for c in changes], _bend)
     return patches
 
@@ -178,6 +183,16 @@ def _brighten(
     )
 
 
+def _stretch(
+    patches: Float[Tensor, "batch channel i j k"], changes: Sequence[IntensityChange]
+) -> Float[Tensor, "batch channel i j k"]:
+    """Away from or towards the mean of each channel; what leaves its range is cut (as nnU-Net)."""
+    drawn = [change.contrast for change in changes if change.contrast is not None]
+    least, most = _range_of(patches)
+    mean = patches.mean(dim=(2, 3, 4), keepdim=True)
+    return torch.lerp(mean, patches, _per_patch(drawn, patches)).clamp_(least, most)
+
+
 def _bend(
     patches: Float[Tensor, "batch channel i j k"], changes: Sequence[IntensityChange]
 ) -> Float[Tensor, "batch channel i j k"]:
@@ -187,10 +202,7 @@ def _bend(
     sign = _per_patch([-1.0 if is_inverted else 1.0 for _, is_inverted in drawn], patches)
     axes = (2, 3, 4)
     std, mean = torch.std_mean(patches, dim=axes, keepdim=True)
-    least, most = (
-        end[..., None, None, None]
-        for end in torch.aminmax(patches.reshape(*patches.shape[:2], -1), dim=2)
-    )
+    least, most = _range_of(patches)
     low = torch.where(sign > 0, least, -most)
     span = most - least + 1e-7
     # Rounding may leave the smallest voxel a hair below 0, where a power is not defined.
@@ -198,6 +210,13 @@ def _bend(
     new_std, new_mean = torch.std_mean(bent, dim=axes, keepdim=True)
     factor = sign * std / (new_std + 1e-7)
     return torch.addcmul(mean - new_mean * factor, bent, factor)
+
+
+def _range_of(
+    patches: Float[Tensor, "batch channel i j k"],
+) -> tuple[Float[Tensor, "batch channel 1 1 1"], Float[Tensor, "batch channel 1 1 1"]]:
+    least, most = torch.aminmax(patches.reshape(*patches.shape[:2], -1), dim=2)
+    return least[..., None, None, None], most[..., None, None, None]
 
 
 def _per_patch(

@@ -51,6 +51,26 @@ def test_the_users_thread_count_is_respected(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("n_processes", "chosen", "expected"),
+    [("2", "1", 3), ("2", "4", 4), ("1", "1", 1), ("8", "1", 1), ("4", None, 1)],
+)
+def test_processes_of_torchrun_share_the_cores(monkeypatch, n_processes, chosen, expected):
+    before = torch.get_num_threads()
+    monkeypatch.setattr("pipeline.models.device.available_cores", lambda: 6)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", n_processes)
+    if chosen is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", chosen)
+    try:
+        torch.set_num_threads(int(chosen or 1))
+        use_all_cores()
+        assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
     ("device", "is_asked", "expected"),
     [("cpu", False, True), ("cpu", True, True), ("cuda", False, False), ("cuda", True, True)],
 )

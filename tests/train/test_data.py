@@ -77,6 +77,7 @@ ALL_ON = AugmentationConfig(
     noise_probability=1,
     blur_probability=0.5,
     brightness_probability=1,
+    contrast_probability=0.5,
     gamma_probability=0.5,
     low_resolution_probability=0.5,
 )

@@ -14,7 +14,7 @@ from pipeline.transforms.intensity import (
     draw_intensity_change,
 )
 
-NAMES = ("noise", "blur", "brightness", "gamma", "low_resolution")
+NAMES = ("noise", "blur", "brightness", "contrast", "gamma", "low_resolution")
 
 
 def every(probability):
@@ -77,6 +77,16 @@ def test_the_fused_matrices_are_blur_then_brightness_then_low_resolution():
     assert torch.allclose(changed(patches, change), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("factor", [0.75, 1.25])
+def test_contrast_moves_values_away_from_the_mean_of_their_channel_within_its_range(factor):
+    patches = make_patches(2)
+    change = IntensityChange(contrast=factor)
+    for row, result in enumerate(changed(patches, change, change).numpy()):
+        for before, after in zip(patches[row].numpy(), result, strict=True):
+            expected = before.mean() + factor * (before - before.mean())
+            assert np.allclose(after, np.clip(expected, before.min(), before.max()), atol=1e-5)
+
+
 @pytest.mark.parametrize("is_inverted", [False, True])
 def test_gamma_follows_its_formula_and_keeps_mean_and_sd(is_inverted):
     patches = make_patches()
@@ -107,7 +117,7 @@ def test_the_operations_take_a_batch_as_the_gpu_gives_it():
 
     patches = make_patches(4)
     changes = [draw_intensity_change(every(1.0), np.random.default_rng(n)) for n in range(4)]
-    for change in (intensity._smooth, intensity._brighten, intensity._bend):
+    for change in (intensity._smooth, intensity._brighten, intensity._stretch, intensity._bend):
         together = change(patches, changes)
         for row in range(4):
             alone = change(patches[row : row + 1], changes[row : row + 1])
