@@ -51,26 +51,27 @@ class Trial:
 
     Args:
         setting: What was set.
-        folder: Where its training lies.
-        card: What it left; None if it failed.
-        message: Why it failed.
+        training: Where it lies and what it left.
     """
 
     setting: Setting
-    folder: Path
-    card: ModelCard | None
-    message: str = ""
+    training: Member
+
+    @property
+    def card(self) -> ModelCard | None:
+        """What the training left; None if it failed."""
+        return self.training.card
 
     @property
     def dice(self) -> float | None:
         """Final mean foreground Dice."""
-        summary = self.card.validation if self.card else None
+        summary = self.training.summary
         return summary.mean_foreground_dice if summary else None
 
     @property
     def n_cases(self) -> int:
         """Validation cases that were scored."""
-        summary = self.card.validation if self.card else None
+        summary = self.training.summary
         return summary.n_cases if summary else 0
 
     @property
@@ -143,14 +144,15 @@ def run_sweep(request: Request, text: str) -> int:
 def _try(request: Request, place: Workspace, setting: Setting) -> Trial:
     folder = place.fold_dir(request.experiment.train.fold)
     texts = {key.removeprefix("train."): as_text(value) for key, value in setting.items()}
-    label = Label(setting_name(setting), {f"sweep/{key}": text for key, text in texts.items()})
+    name = setting_name(setting)
+    label = Label(name, {f"sweep/{key}": text for key, text in texts.items()})
     try:
-        return Trial(setting, folder, train_one(request, place, label))
+        return Trial(setting, Member(name, folder, train_one(request, place, label)))
     except (TrainingError, ConfigError, DataError) as error:
         if not _can_go_on():
             raise
         _report_failure(error)
-        return Trial(setting, folder, None, error.what)
+        return Trial(setting, Member(name, folder, None, error.what))
 
 
 def _report_failure(error: VoxlineError) -> None:
@@ -190,7 +192,7 @@ def _record(request: Request, folder: Path, ranked: Sequence[Trial]) -> None:
         folder=folder,
         name=f"sweep-{folder.name}",
         cards=[trial.card for trial in done if trial.card is not None],
-        folders=[trial.folder for trial in ranked],
+        folders=[trial.training.folder for trial in ranked],
     )
     if not done or group_key(folder) == group.key:
         return
@@ -223,8 +225,7 @@ def _write_page(folder: Path, ranked: Sequence[Trial], n_asked: int) -> None:
         dice_name="Best mean foreground Dice",
         note=f"{OPTIMISTIC.format(k=len(ranked), n=best.n_cases)}." if best.card else "",
     )
-    members = [Member(setting_name(t.setting), t.folder, t.card, t.message) for t in ranked]
-    write_group_page(folder, about, members)
+    write_group_page(folder, about, [trial.training for trial in ranked])
 
 
 def _csv(ranked: Sequence[Trial]) -> str:
@@ -235,20 +236,20 @@ def _csv(ranked: Sequence[Trial]) -> str:
         dict.fromkeys(
             name
             for trial in ranked
-            if trial.card and trial.card.validation
-            for name in trial.card.validation.classes
+            if trial.training.summary
+            for name in trial.training.summary.classes
         )
     )
     about = ("dice_mean", "n_cases", *(f"dice_{name}" for name in classes))
     rows.writerow([*keys, *about, "n_steps", "training_minutes", "folder", "failed"])
     for trial in ranked:
-        summary = trial.card.validation if trial.card else None
+        summary, lies_in = trial.training.summary, trial.training.folder
         of_classes = [summary.classes[name].dice.mean if summary else None for name in classes]
         cost = (trial.card.n_steps, trial.card.training_minutes) if trial.card else ("", "")
         settings = [as_text(trial.setting[key]) for key in keys]
         cells = [trial.dice, trial.n_cases, *of_classes]
-        place = f"{trial.folder.parent.parent.name}/train/{trial.folder.name}"
-        rows.writerow([*settings, *cells, *cost, place, trial.message])
+        place = f"{lies_in.parent.parent.name}/train/{lies_in.name}"
+        rows.writerow([*settings, *cells, *cost, place, trial.training.message])
     return text.getvalue()
 
 
@@ -275,6 +276,8 @@ def _show(ranked: Sequence[Trial], folder: Path) -> None:
     if ranked[0].card is not None:
         note = OPTIMISTIC.format(k=len(ranked), n=ranked[0].n_cases)
         console.print(f"{note}.", markup=False, highlight=False)
-        console.print(f"Best: {ranked[0].folder / 'best.pt'}", markup=False, highlight=False)
+        console.print(
+            f"Best: {ranked[0].training.folder / 'best.pt'}", markup=False, highlight=False
+        )
     console.print(f"Table: {folder / 'sweep.csv'}", markup=False, highlight=False)
     console.print(f"Report: {folder / PAGE}", markup=False, highlight=False)
