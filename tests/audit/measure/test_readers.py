@@ -139,8 +139,11 @@ def test_missing_voxels_and_a_wrong_name_are_tried_too(folder):
     assert all(r.error == "" for r in by_role.values())
 
 
+# Named, as a time stamp in the zipped one would give every collecting process another name for it.
 @pytest.mark.parametrize(
-    "content", [b"", b"hello" * 200, gzip.compress(b"hello" * 200), b"\x1f\x8b" + bytes(500)]
+    "content",
+    [b"", b"hello" * 200, gzip.compress(b"hello" * 200, mtime=0), b"\x1f\x8b" + bytes(500)],
+    ids=["empty", "text", "zipped text", "only the start of a zip"],
 )
 def test_what_is_no_volume_is_never_handed_over(folder, content):
     (folder / "image.nii.gz").write_bytes(content)
