@@ -17,7 +17,9 @@ from pipeline.train.findings import write_findings
 
 logger = logging.getLogger(__name__)
 
-Symptom = Literal["blank", "filled", "loss_spikes", "gradient_spikes", "not_finite"]
+Symptom = Literal[
+    "blank", "filled", "never_sampled", "loss_spikes", "gradient_spikes", "not_finite"
+]
 
 # What each symptom is usually the consequence of, most likely first.
 SUSPECTS: dict[Symptom, tuple[str, ...]] = {
@@ -27,6 +29,7 @@ SUSPECTS: dict[Symptom, tuple[str, ...]] = {
         *("S02", "S01", "S08", "P05"),
     ),
     "filled": ("E09", "P01", "E02", "S02", "P03", "P05", "F10"),
+    "never_sampled": ("P03", "E01", "E02", "E03", "S01", "S02"),
     "loss_spikes": ("S01", "E05", "E08", "F09", "P05", "F11", "F12", "S03", "S09"),
     "gradient_spikes": ("F09", "P05", "F11", "F12", "S09", "E08"),
     "not_finite": ("F09", "P05", "F12", "F11", "F10"),
@@ -36,6 +39,8 @@ _OTHERWISE: dict[Symptom, str] = {
     "or take another train.loss.kind (dice_focal, tversky_ce)",
     "filled": "lower train.optimizer.learning_rate, or take train.loss.kind=dice_ce, which also "
     "counts the background",
+    "never_sampled": "raise train.foreground_fraction or train.patch_size, add cases that show the "
+    "class, or leave it out of task.classes",
     "loss_spikes": "lower train.optimizer.learning_rate or raise train.batch_size",
     "gradient_spikes": "lower train.optimizer.learning_rate or train.optimizer.clip_norm",
     "not_finite": "lower train.optimizer.learning_rate, or look at these cases in the audit report",
@@ -57,6 +62,8 @@ GRADIENT_RATIO = 10.0
 LOSS_RATIO = 3.0
 # One odd batch is no spike train.
 N_SPIKES = 3
+# Patches before a class that was in none of them counts as left out; beside it, one per case.
+MIN_PATCHES = 100
 _MAX_NAMED = 3
 
 
@@ -73,6 +80,8 @@ class GuardState:
         spike_cases: Cases of the batches that spiked, newest last.
         n_blank: Validations in a row in which a class was predicted (almost) nowhere.
         n_filled: Validations in a row in which a class, or all together, filled the images.
+        n_patches: Patches trained on.
+        n_patches_of: How many of them show each class, foreground classes in order.
         findings: What was said so far, as JSON.
     """
 
@@ -84,6 +93,8 @@ class GuardState:
     spike_cases: list[str] = field(default_factory=list)
     n_blank: dict[str, int] = field(default_factory=dict)
     n_filled: dict[str, int] = field(default_factory=dict)
+    n_patches: int = 0
+    n_patches_of: list[int] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
 
 
@@ -129,25 +140,45 @@ def watch_step(
     state.norms = [*state.norms, gradient_norm][-WINDOW:]
 
 
+def watch_patches(state: GuardState, n_patches: int, n_patches_of: Sequence[int]) -> None:
+    """Take note of what the patches of a step showed.
+
+    Args:
+        state: Changed in place.
+        n_patches: Patches in the batch.
+        n_patches_of: How many of them show each class, foreground classes in order.
+    """
+    state.n_patches += n_patches
+    before = state.n_patches_of or [0] * len(n_patches_of)
+    state.n_patches_of = [old + new for old, new in zip(before, n_patches_of, strict=True)]
+
+
 def watch_round(
     state: GuardState,
     shares: Mapping[str, ClassShares],
     progress: float,
     suspects: Sequence[Finding],
+    *,
+    class_names: Sequence[str] = (),
+    n_cases: int = 0,
 ) -> list[Finding]:
-    """Judge a round: collapsed classes and spikes, each said once.
+    """Judge a round: collapsed classes, classes in no patch and spikes, each said once.
 
     Args:
         state: Changed in place.
         shares: Per class, from the validation; empty without one.
         progress: Share of the training that is over, 0 to 1.
         suspects: Findings of audit and preflight, for the likely cause.
+        class_names: Foreground classes in order.
+        n_cases: Training cases; before each has given a patch, no class can be said to be left out.
 
     Returns:
         What is new.
     """
     said = {_key(Finding.model_validate_json(text)) for text in state.findings}
     found = [*_collapsed(state, shares, progress), *_spikes(state)]
+    if progress >= QUIET_PROGRESS and state.n_patches >= max(MIN_PATCHES, n_cases):
+        found += _never_sampled(state, class_names)
     if any(finding.evidence["symptom"] == "filled" and finding.class_name for finding in found):
         said.add(("filled", None))
     fresh = [explain(finding, suspects) for finding in found if _key(finding) not in said]
@@ -189,6 +220,21 @@ def _collapsed(
     return findings
 
 
+def _never_sampled(state: GuardState, class_names: Sequence[str]) -> list[Finding]:
+    counted = zip(class_names, state.n_patches_of, strict=False)
+    return [
+        _finding(
+            "never_sampled",
+            f"class '{name}' was in none of the {state.n_patches} patches so far: it cannot be "
+            "learned",
+            0,
+            name,
+        )
+        for name, n in counted
+        if n == 0
+    ]
+
+
 def _is_filled(state: GuardState, name: str, share: ClassShares) -> bool:
     left, should_be_left = 1 - share.predicted, 1 - share.reference
     is_filled = share.predicted > FILLED_SHARE and left < LEFT_SHARE * should_be_left
@@ -216,6 +262,7 @@ def _finding(
     thresholds: dict[Symptom, float | int] = {
         "blank": BLANK_SHARE,
         "filled": FILLED_SHARE,
+        "never_sampled": 1,
         "loss_spikes": N_SPIKES,
         "gradient_spikes": N_SPIKES,
         "not_finite": 0,

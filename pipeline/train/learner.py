@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from pipeline.artifacts import Plan, Task
@@ -39,6 +40,7 @@ class StepResult:
         cross_entropy: Cross-entropy part, before its weight.
         gradient_norm: Before clipping.
         is_finite: False: the step was not taken, weights are as they were.
+        n_patches_of: Patches of the batch that show each class, foreground classes in order.
     """
 
     loss: float
@@ -46,6 +48,7 @@ class StepResult:
     cross_entropy: float
     gradient_norm: float
     is_finite: bool
+    n_patches_of: tuple[int, ...] = ()
 
 
 class Learner:
@@ -70,6 +73,8 @@ class Learner:
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(requires_grad=False)
         self._config, self._device = config, device
         self._plan, self._task = plan, task
+        # Values that a label may hold: background, classes, and what is to be ignored.
+        self._n_values = 1 + max(len(task.classes), task.ignore_index or 0)
         self.take_loss(config.loss)
         self._optimizer = _optimizer(self.network, plan.learning_rate, config)
         self._n_updates = 0
@@ -126,16 +131,19 @@ class Learner:
         self._optimizer.zero_grad(set_to_none=True)
         parts = self._forward(batch)
         torch.autograd.backward(self._scaler.scale(parts.total))
+        n_patches_of = _patches_of(batch.label, self._n_values)[1 : 1 + len(self._task.classes)]
         if self.ranks is not None:
-            self._add_up(self.ranks)
+            self._add_up(self.ranks, n_patches_of)
         self._scaler.unscale_(self._optimizer)
         norm = nn.utils.clip_grad_norm_(
             self.network.parameters(), self._config.optimizer.clip_norm, foreach=True
         )
         # Read at once, before the weights move: on a GPU each reading waits for all work so far.
         numbers = (parts.total.detach(), parts.dice, parts.cross_entropy, norm)
-        read = torch.stack([number.detach().float() for number in numbers]).tolist()
-        loss, dice_loss, cross_entropy, gradient_norm = read
+        scalars = torch.stack([number.detach().float() for number in numbers])
+        loss, dice_loss, cross_entropy, gradient_norm, *counts = torch.cat(
+            [scalars, n_patches_of]
+        ).tolist()
         is_overflow = not math.isfinite(gradient_norm)
         self._n_overflows = self._n_overflows + 1 if is_overflow else 0
         # With float16 an overflowing gradient is normal: the scaler skips it and lowers its scale.
@@ -146,7 +154,8 @@ class Learner:
             if not is_overflow:
                 self._average()
         self._scaler.update()
-        return StepResult(loss, dice_loss, cross_entropy, gradient_norm, is_finite)
+        n_of = tuple(int(n) for n in counts)
+        return StepResult(loss, dice_loss, cross_entropy, gradient_norm, is_finite, n_of)
 
     @property
     def number_format(self) -> str:
@@ -176,11 +185,12 @@ class Learner:
             else:
                 group["momentum"] = momentum
 
-    def _add_up(self, ranks: Ranks) -> None:
-        """Make gradients and running statistics those of the whole batch."""
+    def _add_up(self, ranks: Ranks, n_patches_of: Float[Tensor, "class"]) -> None:
+        """Make gradients, running statistics and counts those of the whole batch."""
         ranks.average([b for b in self.network.buffers() if b.is_floating_point()])
         # Each process differentiates the loss of the whole batch by its own patches only.
-        ranks.add_up([p.grad for p in self.network.parameters() if p.grad is not None])
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        ranks.add_up([*gradients, n_patches_of])
 
     def _forward(self, batch: Batch) -> LossParts:
         self.network.train()
@@ -231,6 +241,12 @@ class Learner:
     def weights(self) -> dict[str, Tensor]:
         """Averaged weights on the CPU: what a model file holds."""
         return {name: t.detach().cpu().clone() for name, t in self.averaged.state_dict().items()}
+
+
+def _patches_of(label: Integer[Tensor, "batch i j k"], n_values: int) -> Float[Tensor, "value"]:
+    """How many patches hold each value; counted without waiting for a GPU."""
+    holds = torch.zeros((len(label), n_values), dtype=torch.bool, device=label.device)
+    return holds.scatter_(1, label.flatten(1), value=True).sum(0).float()
 
 
 def build_loss(

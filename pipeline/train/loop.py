@@ -12,10 +12,7 @@ from pipeline.core.log import Bar, format_duration, progress_bar
 from pipeline.train import early_stop, schedule
 from pipeline.train.data import Batch
 from pipeline.train.growth import mean_cost, stage_at
-from pipeline.train.guard import (
-    name_causes,
-    watch_step,
-)
+from pipeline.train.guard import name_causes, watch_patches, watch_step
 from pipeline.train.learner import Learner, StepResult
 from pipeline.train.oom import restore_size, start_within_memory, within_memory
 from pipeline.train.page import PAGE, page_of_a_stop, write_page
@@ -223,6 +220,7 @@ def _account(parts: LoopParts, state: LoopState, result: StepResult, batch: Batc
     if result.is_finite:
         state.skipped_in_a_row = 0
         watch_step(state.guard, result.loss, result.gradient_norm, batch.case_ids)
+        watch_patches(state.guard, len(batch.case_ids), result.n_patches_of)
         for name in ("loss", "dice_loss", "cross_entropy", "gradient_norm"):
             value = getattr(result, name)
             # With float16 a gradient may overflow now and then without harm.

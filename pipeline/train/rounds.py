@@ -135,7 +135,14 @@ def _guard_round(
 ) -> dict[str, float]:
     """Let the guard judge the round; what it has to say goes to the log, the run and a file."""
     progress = (state.pace.round + 1) / state.pace.n_rounds
-    found = watch_round(state.guard, shares, progress, parts.suspects)
+    found = watch_round(
+        state.guard,
+        shares,
+        progress,
+        parts.suspects,
+        class_names=parts.class_names,
+        n_cases=parts.info.plan.n_train_cases,
+    )
     for symptom, message, fix in in_few_words(found):
         logger.warning("guard: %s; %s", message, fix)
         parts.tracker.set_tags({f"guard.{symptom}": message})

@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from workfolders import audited, quick
@@ -11,12 +13,14 @@ from pipeline.artifacts import Finding, Findings, read_artifact
 from pipeline.core.tracker import NullTracker
 from pipeline.core.workspace import Workspace
 from pipeline.train.guard import (
+    MIN_PATCHES,
     WINDOW,
     ClassShares,
     GuardState,
     explain,
     in_few_words,
     name_causes,
+    watch_patches,
     watch_round,
     watch_step,
     write_guard,
@@ -165,6 +169,43 @@ def test_classes_that_fill_the_images_together_are_told_once():
     assert "foreground fills 100%" in finding.message
 
 
+def rounds_of_patches(n_patches, n_patches_of, *, n_cases=10, suspects=()) -> list[Finding]:
+    state, found = GuardState(), []
+    for progress in (0.1, 0.4, 0.7, 1.0):
+        watch_patches(state, n_patches, n_patches_of)
+        names = ("liver", "tumor")
+        found += watch_round(state, {}, progress, suspects, class_names=names, n_cases=n_cases)
+    return found
+
+
+def test_a_class_in_no_patch_is_told_once_with_its_cause():
+    suspects = (suspect("P03", "tumor"), suspect("P03", "liver"))
+    (finding,) = rounds_of_patches(MIN_PATCHES, (30, 0), suspects=suspects)
+    assert (finding.evidence["symptom"], finding.class_name) == ("never_sampled", "tumor")
+    assert f"in none of the {2 * MIN_PATCHES} patches so far" in finding.message
+    assert finding.evidence["causes"] == "P03"
+    (finding,) = rounds_of_patches(MIN_PATCHES, (30, 0))
+    assert "train.foreground_fraction" in finding.fix
+
+
+def test_a_class_in_a_single_patch_or_among_few_patches_is_not_told():
+    assert rounds_of_patches(MIN_PATCHES, (30, 1)) == []
+    assert rounds_of_patches(MIN_PATCHES // 5, (30, 0)) == []
+    # Half of the cases have not given a patch yet.
+    assert rounds_of_patches(MIN_PATCHES, (30, 0), n_cases=8 * MIN_PATCHES) == []
+
+
+def test_the_count_of_patches_goes_on_after_a_checkpoint():
+    one = GuardState()
+    watch_patches(one, 2, (1, 0))
+    two = GuardState(**json.loads(json.dumps(asdict(one))))
+    watch_patches(two, 2, (2, 1))
+    assert (two.n_patches, two.n_patches_of) == (4, [3, 1])
+    # A checkpoint of an earlier version does not know of them.
+    older = {name: value for name, value in asdict(one).items() if not name.startswith("n_patches")}
+    assert GuardState(**older).n_patches == 0
+
+
 # False positives cost nothing, and nothing else teaches what background is.
 MISSES_ONLY = {"tversky_alpha": 0.0, "tversky_beta": 1.0, "include_background": False}
 
@@ -196,6 +237,30 @@ def test_a_training_that_really_collapses_is_told(workspace, loss, rate, symptom
     found = read_artifact(file, Findings, made_by="train").findings
     assert symptom in {f.evidence["symptom"] for f in found}
     assert all(f.check_id == "P06" for f in found)
+
+
+def draw_cyst(data: Path) -> None:
+    """Into one case only, which some fold then keeps for validation."""
+    file = data / "labelsTr" / "case_000.nii.gz"
+    label = nib.load(file)
+    values = np.asarray(label.dataobj).copy()
+    values[2:7, 2:7, 2:7] = 3
+    nib.save(nib.Nifti1Image(values, label.affine, label.header), file)
+
+
+def test_a_training_that_never_meets_a_class_is_told(tmp_path):
+    task = {"classes": {"liver": 1, "tumor": 2, "cyst": 3}}
+    workspace = audited(tmp_path, n_cases=4, task=task, change=draw_cyst)
+    folds = json.loads((workspace.root / "audit" / "splits.json").read_text())["folds"]
+    fold = str(next(n for n, one in enumerate(folds) if "case_000" in one["validation"]))
+    config = quick(fold=fold, steps=MIN_PATCHES // 2 + 2, n_validation_cases=1)
+    train(select_training(config, workspace), workspace, NullTracker())
+    file = workspace.fold_dir(fold) / "guard.json"
+    found = read_artifact(file, Findings, made_by="train").findings
+    told = [f.class_name for f in found if f.evidence["symptom"] == "never_sampled"]
+    assert told == ["cyst"]
+    # What the preflight knew about it stands beside it.
+    assert "P03" in next(f.fix for f in found if f.class_name == "cyst")
 
 
 def test_a_few_stray_voxels_do_not_make_a_class_found():

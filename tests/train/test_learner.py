@@ -35,6 +35,19 @@ def test_the_loss_falls(loss, optimizer):
     assert losses[-1] < 0.85 * losses[0]
 
 
+def test_a_step_says_how_many_patches_show_each_class():
+    info = model_info()
+    info = info.model_copy(update={"task": info.task.model_copy(update={"ignore_values": (9,)})})
+    batch = make_batch()
+    n_classes = len(info.task.classes)
+    label = torch.zeros_like(batch.label)
+    label[0, 0, 0, 0] = 1
+    label[1, :2] = 1
+    label[1, 3] = info.task.ignore_index or 0
+    result = learner_of(quick(), info).step(Batch(batch.image, label, ("a", "b")), 1e-3)
+    assert result.n_patches_of == (2, *[0] * (n_classes - 1))
+
+
 def test_a_state_taken_and_restored_goes_on_alike():
     one, two = learner_of(quick()), learner_of(quick(seed=9))
     one.step(make_batch(0), 1e-2)

@@ -1,6 +1,7 @@
 """Many processes train what one trains: same weights, one run, one set of files."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -92,6 +93,12 @@ def weights(work: Path) -> dict[str, torch.Tensor]:
     return {**learner["network"], **{f"averaged.{k}": v for k, v in learner["averaged"].items()}}
 
 
+def counted_patches(work: Path) -> tuple[int, list[int]]:
+    file = work / "train" / "fold_0" / "last.pt"
+    guard = json.loads(load_state(file, torch.device("cpu"))["loop"])["guard"]
+    return guard["n_patches"], guard["n_patches_of"]
+
+
 def assert_close(one: Path, two: Path) -> None:
     first, second = weights(one), weights(two)
     assert first.keys() == second.keys()
@@ -134,6 +141,8 @@ def test_two_processes_train_what_one_trains(data, alone, tmp_path):
     for one, two in zip(history(alone), history(work), strict=True):
         for name in ("train/loss", "train/dice_loss", "train/gradient_norm", "val/dice_pooled"):
             assert float(two[name]) == pytest.approx(float(one[name]), abs=1e-4)
+    # Patches with a class are counted wherever they were read.
+    assert counted_patches(work) == counted_patches(alone)
     summaries = [w / "train" / "fold_0" / "validation" / "scores.csv" for w in (alone, work)]
     assert summaries[0].read_text().count("\n") == summaries[1].read_text().count("\n")
     # Said once, by the first process, and recorded in one run.
