@@ -354,5 +354,8 @@ NOTES: dict[str, Note] = {
     ),
     "P04": Note("error", "Dice or loss of answers that are known come out wrong"),
     "P05": Note("error; warning", "not finite, far from 0, flat or wide after normalization"),
-    "P06": Note("warning", "blank or all-foreground predictions, spikes of loss or gradients"),
+    "P06": Note(
+        "warning",
+        "blank or all-foreground predictions, a class in no patch so far, spikes of loss or gradients",
+    ),
 }

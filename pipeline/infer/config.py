@@ -23,6 +23,11 @@ class InferConfig(StrictModel):
     window_batch: int | None = Field(
         default=None, ge=1, description="windows per forward pass; null: the training batch"
     )
+    precision: Literal["auto", "float32"] = Field(
+        default="auto",
+        description="what a GPU computes in; auto: float16, or float32 where the model was "
+        "trained without mixed precision on a GPU (train.amp)",
+    )
     mirror: Literal["auto", "off"] | tuple[int, ...] = Field(
         default="auto",
         description="axes of i j k along which windows are also predicted mirrored, such as "

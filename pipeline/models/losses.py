@@ -128,7 +128,8 @@ def _merged_background(
     parts = [log_probabilities[:, 0]]
     # Only classes that are open in some patch cost anything.
     for index in torch.nonzero(is_open[:, 1:].any(0)).flatten().tolist():
-        is_closed = is_annotated[:, index + 1, None, None, None].to(log_probabilities.device)
+        is_closed = is_annotated[:, index + 1, None, None, None]
+        is_closed = is_closed.to(log_probabilities.device, non_blocking=True)
         parts.append(log_probabilities[:, index + 1].masked_fill(is_closed, -torch.inf))
     return torch.stack(parts, 1).logsumexp(1)
 
@@ -148,15 +149,29 @@ def _sums(
     # Summed row by row: float32 stays exact enough, and a GPU need not queue for a few numbers.
     by_row = torch.zeros((n_batch, n_rows, n_bins), device=label.device, dtype=of_label.dtype)
     by_row = by_row.scatter_add(2, label.flatten(2), of_label.flatten(2))
-    offsets = n_bins * torch.arange(n_batch, device=label.device)
-    counts = torch.bincount(
-        (label + offsets[:, None, None, None]).flatten(), minlength=n_batch * n_bins
-    )
     return Sums(
         overlap=by_row.sum(1)[:, :n_classes],
         predicted=probabilities.flatten(2).sum(2),
-        reference=counts.reshape(n_batch, n_bins)[:, :n_classes].to(of_label.dtype),
+        reference=_counts(label, n_bins)[:, :n_classes].to(of_label.dtype),
     )
+
+
+def _counts(label: Int[Tensor, "batch i j k"], n_bins: int) -> Int[Tensor, "batch bin"]:
+    """Voxels of each value, patch by patch."""
+    n_batch = len(label)
+    if label.device.type == "cpu":
+        offsets = n_bins * torch.arange(n_batch)[:, None, None, None]
+        counts = torch.bincount((label + offsets).flatten(), minlength=n_batch * n_bins)
+        return counts.reshape(n_batch, n_bins)
+    # Of a GPU, bincount asks for the largest value, and waits for the answer.
+    return _counts_by_row(label, n_bins)
+
+
+def _counts_by_row(label: Int[Tensor, "batch i j k"], n_bins: int) -> Int[Tensor, "batch bin"]:
+    """The same; numbers of a row meet in one place, so that a GPU need not queue for a few."""
+    rows = label.flatten(2)
+    by_row = torch.zeros((*rows.shape[:2], n_bins), device=label.device, dtype=label.dtype)
+    return by_row.scatter_add(2, rows, torch.ones_like(rows)).sum(1)
 
 
 def _partial(
@@ -168,7 +183,7 @@ def _partial(
     """Sums of patches in which some classes were not drawn; background is what is left then."""
     background = background if is_counted is None else background * is_counted
     predicted = [background.flatten(1).sum(1)[:, None], sums.predicted[:, 1:]]
-    known = is_annotated.to(background.device)
+    known = is_annotated.to(background.device, non_blocking=True)
     return replace(sums, predicted=torch.cat(predicted, 1), is_annotated=known)
 
 

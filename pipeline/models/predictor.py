@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 Mirror = Literal["auto", "off"] | tuple[int, ...]
 Average = Literal["probabilities", "logits"]
 Backend = Literal["torch", "openvino"]
+Precision = Literal["auto", "float32"]
 
 # torch takes its fast CPU convolution for small volumes only from two windows on
 # (reference/performance.md 4c: 1.9 times faster for a whole small network).
@@ -50,6 +51,7 @@ class PredictionOptions:
         average: Where the answers of several models meet.
         backend: What computes on a CPU.
         crop: "auto" visits the box of the patient only, where air is known.
+        precision: What a GPU computes in; "auto" is float16, as far as its numbers reach.
     """
 
     overlap: float = 0.5
@@ -58,6 +60,7 @@ class PredictionOptions:
     average: Average = "probabilities"
     backend: Backend = "torch"
     crop: Literal["auto", "off"] = "auto"
+    precision: Precision = "auto"
 
 
 DEFAULT_OPTIONS = PredictionOptions()
@@ -199,13 +202,14 @@ class Predictor:
     def _run(
         self, network: Callable[[Tensor], Tensor], windows: Float[Tensor, "batch channel i j k"]
     ) -> Float32[Tensor, "batch output i j k"]:
-        n_windows, is_cuda = len(windows), self.device.type == "cuda"
+        n_windows = len(windows)
+        is_half = self.device.type == "cuda" and self.options.precision == "auto"
         if n_windows < self._least_batch:
             # A lone window goes in twice; what the copy gives is dropped.
             windows = torch.cat([windows] * self._least_batch)
-        with torch.autocast(self.device.type, dtype=torch.float16, enabled=is_cuda):
+        with torch.autocast(self.device.type, dtype=torch.float16, enabled=is_half):
             outputs = network(windows)
-        if is_cuda and not bool(torch.isfinite(outputs).all()):
+        if is_half and not bool(torch.isfinite(outputs).all()):
             # float16 ends at 65504; a network trained in bfloat16 may go beyond.
             outputs = network(windows)
         return outputs[:n_windows].float()

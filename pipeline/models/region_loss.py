@@ -98,7 +98,7 @@ class RegionLoss(nn.Module):
         n_batch, n_regions = label.shape[0], self._is_member.shape[0]
         if is_annotated is None:
             return torch.ones((n_batch, n_regions), dtype=torch.bool, device=label.device)
-        is_open = ~is_annotated.to(label.device)
+        is_open = ~is_annotated.to(label.device, non_blocking=True)
         return ~(is_open[:, None] & self._is_member).any(2)
 
 

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -84,6 +85,9 @@ class BatchSource:
         self._order: tuple[int, Integer[np.ndarray, n]] = (-1, np.zeros(0, dtype=np.int64))
         # Set where several processes train together; each then reads its share of a batch.
         self.ranks: Ranks | None = None
+        # A CPU that draws the next batch does not compute the present step meanwhile.
+        self.draws_ahead = device.type == "cuda"
+        self._ahead: tuple[int, GrowthStage | None, Batch] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -100,6 +104,20 @@ class BatchSource:
         self._plan = self._plan.model_copy(
             update={"batch_size": batch_size, "patch_size": patch_size}
         )
+        self._ahead = None
+
+    def draw_ahead(self, step: int, stage: GrowthStage | None = None) -> None:
+        """Draw the batch that is likely to be asked for next, while a GPU is busy.
+
+        Args:
+            step: Number of the step.
+            stage: As for `batch`.
+        """
+        if not self.draws_ahead:
+            return
+        # What fails here fails again, in its place, when the batch is asked for.
+        with suppress(Exception):
+            self._ahead = (step, stage, self._drawn(step, stage))
 
     def batch(self, step: int, stage: GrowthStage | None = None) -> Batch:
         """The batch of one step.
@@ -111,11 +129,17 @@ class BatchSource:
         Returns:
             Patches on the device.
         """
-        size = self._plan.batch_size
-        positions = range(size)
         if self.ranks is not None:
             self.ranks.tell("batch", step, stage)
-            positions = self.ranks.share_of(size)
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[:2] == (step, stage):
+            return ahead[2]
+        return self._drawn(step, stage)
+
+    def _drawn(self, step: int, stage: GrowthStage | None) -> Batch:
+        """The batch of one step, or the share of this process."""
+        size = self._plan.batch_size
+        positions = range(size) if self.ranks is None else self.ranks.share_of(size)
         stage = _at_most(self._plan.patch_size, stage)
         sources, poses, changes = [], [], []
         for position in positions:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,10 @@ class StepResult:
     n_patches_of: tuple[int, ...] = ()
 
 
+def _nothing() -> None:
+    pass
+
+
 class Learner:
     """Everything that learns.
 
@@ -84,24 +88,27 @@ class Learner:
         # Set where several processes train together; each then brings its share of the batch.
         self.ranks: Ranks | None = None
 
-    def step(self, batch: Batch, rate: float) -> StepResult:
+    def step(
+        self, batch: Batch, rate: float, meanwhile: Callable[[], None] = _nothing
+    ) -> StepResult:
         """Take one optimization step.
 
         Args:
             batch: Patches and labels.
             rate: Learning rate.
+            meanwhile: Called while a GPU works on what the step has given it; raises nothing.
 
         Returns:
             The loss and whether the step was taken.
         """
         if self.ranks is None:
-            return self._step(batch, rate)
+            return self._step(batch, rate, meanwhile)
         self.ranks.tell("step", rate)
         gather_sums(self.loss, self.ranks.gather_rows)
         with self.ranks.joint_work():
-            return self._step(batch, rate)
+            return self._step(batch, rate, meanwhile)
 
-    def _step(self, batch: Batch, rate: float) -> StepResult:
+    def _step(self, batch: Batch, rate: float, meanwhile: Callable[[], None]) -> StepResult:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._seed_draws()
@@ -109,7 +116,7 @@ class Learner:
         before = [b.clone() for b in self.network.buffers()]
         is_taken = False
         try:
-            result = self._update(batch)
+            result = self._update(batch, meanwhile)
             is_taken = result.is_finite
         finally:
             if not is_taken:
@@ -127,11 +134,12 @@ class Learner:
         else:
             torch.default_generator.manual_seed(number)
 
-    def _update(self, batch: Batch) -> StepResult:
+    def _update(self, batch: Batch, meanwhile: Callable[[], None]) -> StepResult:
         self._optimizer.zero_grad(set_to_none=True)
         parts = self._forward(batch)
         torch.autograd.backward(self._scaler.scale(parts.total))
         n_patches_of = _patches_of(batch.label, self._n_values)[1 : 1 + len(self._task.classes)]
+        meanwhile()
         if self.ranks is not None:
             self._add_up(self.ranks, n_patches_of)
         self._scaler.unscale_(self._optimizer)

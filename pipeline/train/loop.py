@@ -210,7 +210,7 @@ def _take_step(
 ) -> tuple[Batch, StepResult]:
     with parts.meter.waiting():
         batch = parts.source.batch(step, stage)
-    result = parts.learner.step(batch, rate)
+    result = parts.learner.step(batch, rate, partial(parts.source.draw_ahead, step + 1, stage))
     parts.meter.step_done(len(batch.case_ids))
     return batch, result
 

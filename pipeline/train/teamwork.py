@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Integer
 from torch import nn
 
+from pipeline.artifacts import GrowthStage
 from pipeline.core.errors import TrainingError
 from pipeline.core.geometry import Shape3
 from pipeline.core.interrupt import stop_requests
@@ -106,17 +107,20 @@ def follow(parts: LoopParts, ranks: Ranks) -> None:
     with stop_requests() as should_stop:
         ranks.should_stop = should_stop
         drawn: Batch | Exception | None = None
+        draw_next: Callable[[], None] = _go_on
         while True:
             name, *args = ranks.told()
             if name == "done":
                 return
             if name == "batch":
-                drawn = _drawn(parts, *args)
+                step, stage = args
+                drawn = _drawn(parts, step, stage)
+                draw_next = partial(parts.source.draw_ahead, step + 1, stage)
                 continue
             try:
                 with ranks.joint_work():
                     if name == "step" and drawn is not None:
-                        _take_step(parts, ranks, drawn, *args)
+                        _take_step(parts, ranks, drawn, *args, draw_next)
                     elif name in do:
                         do[name](*args)
                     else:
@@ -126,19 +130,25 @@ def follow(parts: LoopParts, ranks: Ranks) -> None:
                 drawn = None
 
 
-def _drawn(parts: LoopParts, *args: Any) -> Batch | Exception:
+def _drawn(parts: LoopParts, step: int, stage: GrowthStage | None) -> Batch | Exception:
     """The share of a batch, or why there is none: the others ask with the step."""
     try:
-        return parts.source.batch(*args)
+        return parts.source.batch(step, stage)
     except Exception as error:  # noqa: BLE001  # raised, and told to the others, with the step
         return error
 
 
-def _take_step(parts: LoopParts, ranks: Ranks, drawn: Batch | Exception, rate: float) -> None:
+def _take_step(
+    parts: LoopParts,
+    ranks: Ranks,
+    drawn: Batch | Exception,
+    rate: float,
+    draw_next: Callable[[], None],
+) -> None:
     if isinstance(drawn, Exception):
         ranks.agree(drawn)
     else:
-        parts.learner.step(drawn, rate)
+        parts.learner.step(drawn, rate, draw_next)
 
 
 def _unknown(name: str, ranks: Ranks) -> TrainingError:

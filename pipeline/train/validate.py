@@ -17,7 +17,7 @@ from pipeline.core.task import map_label_values
 from pipeline.io.store import open_array
 from pipeline.metrics.regions import unions_of, with_regions
 from pipeline.metrics.scores import CaseScores, score_label_maps
-from pipeline.models.predictor import PredictionOptions, make_predictor
+from pipeline.models.predictor import Precision, PredictionOptions, make_predictor
 from pipeline.models.segment import segment_prepared
 from pipeline.reporting.pictures import busiest_point, overlay_figure
 from pipeline.train.guard import ClassShares
@@ -42,6 +42,7 @@ class Validator:
         work_dir: Work folder with the case store.
         overlap: Window overlap.
         device: Where to compute.
+        precision: What a GPU computes in.
     """
 
     plan: Plan
@@ -49,12 +50,13 @@ class Validator:
     work_dir: Path
     overlap: float
     device: torch.device
+    precision: Precision = "auto"
 
     def predict(self, network: nn.Module, case: ValidationCase) -> Integer[np.ndarray, "i j k"]:
         """Class index per voxel of the source grid, RAS."""
         shape = _source_shape(case.record)
         # Mirroring would multiply the time of every validation.
-        options = PredictionOptions(overlap=self.overlap, mirror="off")
+        options = PredictionOptions(overlap=self.overlap, mirror="off", precision=self.precision)
         predictor = make_predictor([network], self.plan, self.task, options, self.device)
         return segment_prepared(predictor, case.prepared.image, shape).labels
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.core.geometry import Shape3, Spacing
 from pipeline.transforms.config import AugmentationConfig
+from pipeline.transforms.to_device import to_device
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,11 @@ def displacements(
     Returns:
         Voxels along i, j, k.
     """
-    result = torch.tensor(field.controls, dtype=torch.float32, device=device).movedim(0, -1)
+    result = to_device(field.controls, device).movedim(0, -1)
     for axis in range(3):
         basis = _basis(patch_size[axis], field.step_voxels[axis], field.controls.shape[axis + 1])
-        weights = torch.tensor(basis, dtype=torch.float32, device=device)
         # Each pass takes the first axis in and puts the finished one last, vectors in between.
-        result = torch.tensordot(result, weights, dims=([0], [1]))
+        result = torch.tensordot(result, to_device(basis, device), dims=([0], [1]))
     return result.movedim(0, -1)
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pipeline.transforms.config import AugmentationConfig
+from pipeline.transforms.to_device import to_device
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,9 @@ def _where(
         for row in rows:
             patches[row : row + 1] = change(patches[row : row + 1], [changes[row]])
     elif rows:
-        patches[rows] = change(patches[rows], [changes[row] for row in rows])
+        index = to_device(rows, patches.device, np.int64)
+        changed = change(patches.index_select(0, index), [changes[row] for row in rows])
+        patches.index_copy_(0, index, changed)
 
 
 def _smooth(
@@ -123,11 +126,7 @@ def _smooth(
 ) -> Float[Tensor, "batch channel i j k"]:
     n, channels, *size = patches.shape
     along = [
-        torch.tensor(
-            np.array([_mixing(change, axis, one) for change in changes]),
-            dtype=torch.float32,
-            device=patches.device,
-        )
+        to_device([_mixing(change, axis, one) for change in changes], patches.device)
         for axis, one in enumerate(size)
     ]
     result = along[0][:, None] @ patches.reshape(n, channels, size[0], size[1] * size[2])
@@ -222,5 +221,4 @@ def _range_of(
 def _per_patch(
     values: Sequence[float], patches: Float[Tensor, "batch channel i j k"]
 ) -> Float[Tensor, "batch 1 1 1 1"]:
-    column = torch.tensor(values, dtype=torch.float32, device=patches.device)
-    return column.view(-1, 1, 1, 1, 1)
+    return to_device(values, patches.device).view(-1, 1, 1, 1, 1)

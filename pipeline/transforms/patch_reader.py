@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.core.geometry import Shape3
 from pipeline.transforms.elastic import displacements
 from pipeline.transforms.pose import PatchPose
+from pipeline.transforms.to_device import to_device
 
 # Image and label; the volumes of a batch differ in shape.
 Volume = tuple[Float[Tensor, "channel _ _ _"], UInt8[Tensor, "_ _ _"]]
@@ -67,7 +68,10 @@ def read_patches(
     moved = [row for row, pose in enumerate(poses) if not pose.is_plain]
     if moved:
         several = [volumes[row] for row in moved], [poses[row] for row in moved]
-        patches[moved], labels[moved] = _interpolate(*several, patch_size, device)
+        index = to_device(moved, device, np.int64)
+        image, label = _interpolate(*several, patch_size, device)
+        patches.index_copy_(0, index, image)
+        labels.index_copy_(0, index, label)
     for row, (volume, pose) in enumerate(zip(volumes, poses, strict=True)):
         if pose.is_plain:
             patches[row], labels[row] = _read_crop(*volume, pose, patch_size)
@@ -91,8 +95,9 @@ def _interpolate(
     for row, (low, high) in enumerate(boxes):
         source = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
         target = tuple(slice(0, int(n)) for n in high - low)
-        image_boxes[row][(slice(None), *target)] = volumes[row][0][(slice(None), *source)]
-        label_boxes[row, 0][target] = volumes[row][1][source]
+        image, label = (part[(..., *source)] for part in volumes[row])
+        image_boxes[row][(..., *target)].copy_(image, non_blocking=True)
+        label_boxes[row, 0][target].copy_(label, non_blocking=True)
     centers = np.array([pose.center - low for pose, (low, _) in zip(poses, boxes, strict=True)])
     grid = _sampling_grid(poses, centers, size, patch_size, device)
     patches = F.grid_sample(image_boxes, grid, mode="bilinear", align_corners=False)
@@ -131,8 +136,7 @@ def _sampling_grid(
     for row, pose in enumerate(poses):
         if pose.elastic is not None:
             moved = displacements(pose.elastic, patch_size, device)
-            matrix = torch.tensor(matrices[row, ::-1].copy(), dtype=torch.float32, device=device)
-            grid[row] += moved @ matrix.T
+            grid[row] += moved @ to_device(matrices[row, ::-1], device).T
     return grid
 
 
@@ -140,7 +144,7 @@ def _on_device(
     values: Float[np.ndarray, "*shape 3"], device: torch.device
 ) -> Float[Tensor, "*shape 3"]:
     """As float32, the last axis turned round to k, j, i."""
-    return torch.tensor(values[..., ::-1].copy(), dtype=torch.float32, device=device)
+    return to_device(values[..., ::-1], device)
 
 
 def _read_crop(

@@ -13,7 +13,7 @@ from monai.losses.tversky import TverskyLoss
 from torch.nn import functional
 
 from pipeline.models.loss_terms import VOXELWISE, LossKind, LossSettings
-from pipeline.models.losses import SegmentationLoss
+from pipeline.models.losses import SegmentationLoss, _counts, _counts_by_row
 
 KINDS = get_args(LossKind)
 
@@ -419,3 +419,9 @@ def test_a_batch_that_says_nothing_costs_nothing_and_moves_nothing(kind):
     if total.requires_grad:
         total.backward()
         assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_voxels_are_counted_on_a_gpu_as_on_a_cpu():
+    label = torch.from_numpy(np.random.default_rng(0).integers(0, 4, (3, 5, 6, 7)))
+    assert torch.equal(_counts_by_row(label, 6), _counts(label, 6))
+    assert _counts(label, 6).sum(1).tolist() == [5 * 6 * 7] * 3

@@ -4,6 +4,7 @@ import hashlib
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from workfolders import audited, quick
 
-from pipeline.artifacts import DatasetManifest, read_artifact
+from pipeline.artifacts import DatasetManifest, GrowthStage, read_artifact
 from pipeline.train import data
 from pipeline.train.data import BatchSource
+from pipeline.train.learner import Learner
 from pipeline.train.prepare import PreparedCase, prepare_cases
 from pipeline.train.ranks import Ranks
 from pipeline.train.select import select_training
@@ -57,6 +59,57 @@ def test_a_batch_depends_on_seed_and_step_only(training, cases):
     other = BatchSource(cases, chosen.plan, chosen.config.model_copy(update={"seed": 1}), CPU)
     assert not torch.equal(other.batch(7).image, later.image)
     assert not torch.equal(one.batch(8).image, later.image)
+
+
+@pytest.fixture
+def ahead(training, cases) -> BatchSource:
+    """A source that draws ahead, as on a GPU."""
+    source = BatchSource(cases, training[0].plan, training[0].config, CPU)
+    assert not source.draws_ahead
+    source.draws_ahead = True
+    return source
+
+
+def test_a_batch_drawn_ahead_is_the_one_asked_for(training, cases, ahead):
+    source = BatchSource(cases, training[0].plan, training[0].config, CPU)
+    ahead.draw_ahead(4)
+    stage = GrowthStage(until=1.0, patch_size=(8, 16, 8))
+    # Also where another step or stage comes than was expected, and after the size has changed.
+    for step, of in ((5, None), (4, None), (5, stage), (6, stage), (7, None)):
+        if step == 7:
+            source.resize(2, (16, 16, 8))
+            ahead.resize(2, (16, 16, 8))
+        asked, drawn = source.batch(step, of), ahead.batch(step, of)
+        assert torch.equal(asked.image, drawn.image)
+        assert torch.equal(asked.label, drawn.label)
+        assert asked.case_ids == drawn.case_ids
+        ahead.draw_ahead(step + 1, of)
+
+
+def test_what_fails_ahead_of_time_fails_when_the_batch_is_asked_for(ahead, monkeypatch):
+    def fail(*_args):
+        raise MemoryError("no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "_read", fail)
+        ahead.draw_ahead(3)
+        with pytest.raises(MemoryError):
+            ahead.batch(3)
+        ahead.draw_ahead(3)
+    assert ahead.batch(3).image.isfinite().all()
+
+
+def test_a_training_that_draws_ahead_ends_with_the_same_weights(training, cases, ahead):
+    chosen, _ = training
+    plain = BatchSource(cases, chosen.plan, chosen.config, CPU)
+    ends = []
+    for source in (plain, ahead):
+        learner = Learner(chosen.plan, chosen.info.task, chosen.config, CPU)
+        for step in range(3):
+            learner.step(source.batch(step), 1e-2, partial(source.draw_ahead, step + 1))
+        ends.append(learner.weights())
+    for name, weight in ends[0].items():
+        assert torch.equal(weight, ends[1][name])
 
 
 def test_processes_share_a_batch_out_and_each_knows_where_all_of_it_comes_from(training, cases):

@@ -151,6 +151,31 @@ def test_two_processes_train_what_one_trains(data, alone, tmp_path):
     assert logs.count("trained 6 steps") == 1
 
 
+# Draws each next batch during a step, as is done where a GPU computes.
+AHEAD = """
+from pipeline.cli import main
+from pipeline.train.data import BatchSource
+
+begin = BatchSource.__init__
+
+def draws_ahead(self, *args):
+    begin(self, *args)
+    self.draws_ahead = True
+
+BatchSource.__init__ = draws_ahead
+main()
+"""
+
+
+def test_two_processes_that_draw_ahead_train_the_same(data, alone, tmp_path):
+    script = tmp_path / "ahead.py"
+    script.write_text(AHEAD, encoding="utf-8")
+    work = tmp_path / "work"
+    status, said = finish(begin(2, data, work, STEPS, (str(script),)))
+    assert status == 0, said
+    assert_close(alone, work)
+
+
 def test_a_batch_that_cannot_be_shared_out_is_refused_at_once(data, tmp_path):
     status, said = train(2, data, tmp_path / "work", *STEPS, "train.batch_size=3")
     assert status != 0
