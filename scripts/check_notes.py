@@ -356,6 +356,6 @@ NOTES: dict[str, Note] = {
     "P05": Note("error; warning", "not finite, far from 0, flat or wide after normalization"),
     "P06": Note(
         "warning",
-        "blank or all-foreground predictions, a class in no patch so far, spikes of loss or gradients",
+        "blank or all-foreground predictions, a class in no patch, spikes of loss or gradients",
     ),
 }

@@ -15,11 +15,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 from typing_extensions import override
 
 # A plain log gets a progress line at most this often, so that files stay readable.
@@ -77,19 +79,25 @@ class JsonLinesHandler(logging.Handler):
 class Bar(Protocol):
     """Something that shows how far long work has come."""
 
-    def advance(self, amount: float | int = 1, note: str = "") -> None:
-        """Move on; the note replaces the text at the end of the line."""
+    def advance(self, amount: float | int = 1, note: str = "", left_s: float | None = None) -> None:
+        """Move on.
+
+        Args:
+            amount: Units done.
+            note: Replaces the text at the end of the line.
+            left_s: Seconds left, where they are known; None: as the pace so far promises.
+        """
 
 
 class _RichBar:
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
 
-    def advance(self, amount: float | int = 1, note: str = "") -> None:
+    def advance(self, amount: float | int = 1, note: str = "", left_s: float | None = None) -> None:
         if note:
-            self._progress.update(self._task, advance=amount, note=note)
+            self._progress.update(self._task, advance=amount, left_s=left_s, note=note)
         else:
-            self._progress.update(self._task, advance=amount)
+            self._progress.update(self._task, advance=amount, left_s=left_s)
 
 
 class _PlainBar:
@@ -97,18 +105,30 @@ class _PlainBar:
         self._description, self._total = description, total
         self._done, self._started_at_s, self._shown_at_s = 0.0, time.monotonic(), time.monotonic()
 
-    def advance(self, amount: float | int = 1, note: str = "") -> None:
+    def advance(self, amount: float | int = 1, note: str = "", left_s: float | None = None) -> None:
         self._done += amount
         now_s = time.monotonic()
         if self._done <= 0 or now_s - self._shown_at_s < PLAIN_INTERVAL_S:
             return
         self._shown_at_s = now_s
-        left_s = (now_s - self._started_at_s) / self._done * (self._total - self._done)
+        if left_s is None:
+            left_s = (now_s - self._started_at_s) / self._done * (self._total - self._done)
         sys.stderr.write(
             f"{self._description}: {self._done:.0f}/{self._total:.0f}, "
             f"{format_duration(left_s)} left{'  ' + note if note else ''}\n"
         )
         sys.stderr.flush()
+
+
+class _TimeLeftColumn(TimeRemainingColumn):
+    """The time left as the work itself knows it, else as the pace so far promises."""
+
+    @override
+    def render(self, task: Task) -> Text:
+        left_s = task.fields.get("left_s")
+        if left_s is None:
+            return super().render(task)
+        return Text(format_duration(left_s), style="progress.remaining")
 
 
 @contextmanager
@@ -132,7 +152,7 @@ def progress_bar(description: str, total: float | int, done: float | int = 0) ->
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        _TimeLeftColumn(),
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:

@@ -48,7 +48,7 @@ def settings_key(opened: OpenModel, config: InferConfig) -> str:
     Returns:
         xxh3-64, hexadecimal.
     """
-    parts = {
+    parts: dict[str, object] = {
         "version": PREDICTION_VERSION,
         "model": opened.digest,
         "overlap": config.overlap,
@@ -58,6 +58,9 @@ def settings_key(opened: OpenModel, config: InferConfig) -> str:
         "cleanup": config.cleanup,
         "backend": config.backend,
     }
+    if config.precision != "auto":
+        # Left out otherwise: predictions of before there was a choice hold.
+        parts["precision"] = config.precision
     return xxhash.xxh3_64_hexdigest(json.dumps(parts, sort_keys=True).encode())
 
 

@@ -80,7 +80,7 @@ def curve_chart(
         x_name: Name and unit of the horizontal axis.
         is_log: Logarithmic vertical axis.
         steep: Share of the chart, from the left, whose values do not widen the vertical axis: a
-            steep start would flatten all that follows. What lies outside is drawn on the edge.
+            steep start would flatten all that follows. A line comes in over the edge then.
 
     Returns:
         The chart; None if there is no value to show.
@@ -113,7 +113,7 @@ def _curve(line: Line, points: Sequence[tuple[float, float]], across: Axis, up: 
 
 
 def _from_above(percent: float) -> float:
-    return round(min(100.0, max(0.0, 100.0 - percent)), 1)
+    return round(100.0 - percent, 1)
 
 
 def _shown(points: Sequence[tuple[float, float]], *, is_log: bool) -> list[tuple[float, float]]:

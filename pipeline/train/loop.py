@@ -196,7 +196,7 @@ def _run_steps(
         state.step += 1
         round_s += clock.tick()
         _account(parts, state, result, batch)
-        bar.advance(_percent(state) - before, _note(state))
+        bar.advance(_percent(state) - before, _note(state), _seconds_left(parts, state))
         stop_if_asked()
         if time.monotonic() - clock.saved_at_s > 60 * parts.config.checkpoint_minutes:
             save(parts, state, clock)
@@ -241,6 +241,13 @@ def _account(parts: LoopParts, state: LoopState, result: StepResult, batch: Batc
 
 def _percent(state: LoopState) -> float:
     return 100.0 if state.is_finished else 100 * state.pace.progress(state.step)
+
+
+def _seconds_left(parts: LoopParts, state: LoopState) -> float | None:
+    """What a budget leaves; None where steps are counted."""
+    if schedule.fixed_steps(parts.config, parts.source.steps_per_epoch) is not None:
+        return None
+    return max(0.0, early_stop.seconds_left(parts, state))
 
 
 def _note(state: LoopState) -> str:

@@ -120,7 +120,7 @@ def follow(parts: LoopParts, ranks: Ranks) -> None:
             try:
                 with ranks.joint_work():
                     if name == "step" and drawn is not None:
-                        _take_step(parts, ranks, drawn, *args, draw_next)
+                        _take_step(parts, ranks, drawn, args[0], draw_next)
                     elif name in do:
                         do[name](*args)
                     else:

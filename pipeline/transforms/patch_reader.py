@@ -95,9 +95,10 @@ def _interpolate(
     for row, (low, high) in enumerate(boxes):
         source = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
         target = tuple(slice(0, int(n)) for n in high - low)
-        image, label = (part[(..., *source)] for part in volumes[row])
-        image_boxes[row][(..., *target)].copy_(image, non_blocking=True)
-        label_boxes[row, 0][target].copy_(label, non_blocking=True)
+        image, label = volumes[row]
+        box = image_boxes[row][(slice(None), *target)]
+        box.copy_(image[(slice(None), *source)], non_blocking=True)
+        label_boxes[row, 0][target].copy_(label[source], non_blocking=True)
     centers = np.array([pose.center - low for pose, (low, _) in zip(poses, boxes, strict=True)])
     grid = _sampling_grid(poses, centers, size, patch_size, device)
     patches = F.grid_sample(image_boxes, grid, mode="bilinear", align_corners=False)

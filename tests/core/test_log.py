@@ -97,6 +97,19 @@ def test_plain_progress_says_how_much_is_left(capsys, monkeypatch):
     ]
 
 
+def test_time_left_that_is_known_is_not_guessed(capsys, monkeypatch):
+    clock_s = iter([0.0, 0.0, 20.0])
+    monkeypatch.setattr(log.time, "monotonic", lambda: next(clock_s))
+    with progress_bar("training", total=10) as bar:
+        bar.advance(left_s=30.0)
+    assert capsys.readouterr().err == "training: 1/10, 30 s left\n"
+    monkeypatch.undo()
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with progress_bar("training", total=10) as bar:
+        bar.advance(left_s=185.0)
+    assert "3 min 05 s" in capsys.readouterr().err
+
+
 def test_progress_without_advance_divides_by_nothing(capsys, monkeypatch):
     clock_s = iter([0.0, 0.0, 60.0, 120.0])
     monkeypatch.setattr(log.time, "monotonic", lambda: next(clock_s))

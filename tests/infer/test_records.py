@@ -41,8 +41,9 @@ def test_the_key_knows_what_decides_labels_and_nothing_else(tmp_path):
     others = [
         *(key([other]), key([file, other]), key([file, other], average="logits")),
         *(key([file], overlap=0.3), key([file], mirror=(1,)), key([file], cleanup="off")),
+        key([file], precision="float32"),
     ]
-    assert len({plain, *others}) == 7
+    assert len({plain, *others}) == 8
 
 
 def test_a_damaged_record_is_none(tmp_path):

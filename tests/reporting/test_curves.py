@@ -66,5 +66,5 @@ def test_a_steep_start_does_not_flatten_what_follows():
         [y for _, y in places(chart.curves[0])] for chart in (later, whole)
     )
     assert low - high > 10 * (low_whole - high_whole)
-    # The start is on the lower edge, not below the chart.
-    assert places(later.curves[0])[0][1] == 100
+    # The start lies below the chart, which the page cuts off: on the edge it would look like data.
+    assert places(later.curves[0])[0][1] > 100

@@ -190,7 +190,7 @@ def test_an_interrupted_training_goes_on_with_the_loss_it_had(
         (other.root / name).symlink_to(audited_workspace.root / name)
     step = Learner.step
 
-    def interrupted(self, batch, rate):
+    def interrupted(self, batch, rate, *_):
         if self.loss_config.kind == "dice_ce":
             raise InterruptedByUserError("right after the switch")
         return step(self, batch, rate)

@@ -112,7 +112,7 @@ def test_a_training_survives_a_disk_that_is_full_for_a_while(pristine, monkeypat
 
     fsync, step, n_steps, n_refused = os.fsync, Learner.step, 0, 0
 
-    def count(self, batch, rate):
+    def count(self, batch, rate, *_):
         nonlocal n_steps
         n_steps += 1
         return step(self, batch, rate)

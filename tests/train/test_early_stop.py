@@ -88,7 +88,7 @@ def test_it_resumes_exactly_before_and_during_the_annealing(fresh, monkeypatch, 
             with monkeypatch.context() as patch:
                 real, count = Learner.step, iter(range(step))
 
-                def dying(self, batch, rate, real=real, count=count):
+                def dying(self, batch, rate, *_, real=real, count=count):
                     if next(count, None) is None:
                         raise KeyboardInterrupt
                     return real(self, batch, rate)

@@ -37,7 +37,7 @@ class Full:
         self._real = Learner.step
         monkeypatch.setattr(Learner, "step", lambda *args: self._step(*args))
 
-    def _step(self, learner: Learner, batch: Batch, rate: float) -> StepResult:
+    def _step(self, learner: Learner, batch: Batch, rate: float, *_: object) -> StepResult:
         self.shapes.append(tuple(batch.label.shape))
         if len(self.shapes) - 1 in self._at:
             raise self._error("DefaultCPUAllocator: not enough memory: you tried to allocate 9 GB")

@@ -42,7 +42,7 @@ def die_before(patch, step: int) -> None:
     """End the process, as far as the training can tell, instead of taking a step."""
     real, count = Learner.step, iter(range(step))
 
-    def dying(self, batch, rate):
+    def dying(self, batch, rate, *_):
         if next(count, None) is None:
             raise KeyboardInterrupt
         return real(self, batch, rate)

@@ -143,7 +143,7 @@ def test_a_crash_between_checkpoints_costs_nothing_but_the_steps(workspace, monk
     config = quick(steps=6)
     step, n_steps = Learner.step, 0
 
-    def crash(self, batch, rate):
+    def crash(self, batch, rate, *_):
         nonlocal n_steps
         n_steps += 1
         if n_steps == 5:
@@ -264,7 +264,7 @@ def test_errors_of_the_audit_stop_training(tmp_path):
 def test_one_non_finite_step_is_skipped_two_stop_with_the_checkpoint_safe(workspace, monkeypatch):
     step, poisoned = Learner.step, {2}
 
-    def poison(self, batch, rate):
+    def poison(self, batch, rate, *_):
         poison.n += 1
         if poison.n in poisoned:
             batch.image[:] = float("nan")
