@@ -5,10 +5,27 @@ import signal
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _never() -> bool:
+    return False
+
+
+# Signals belong to the process as a whole, and so does the question whether one came.
+_PRESENT: ContextVar[Callable[[], bool]] = ContextVar("stop requests", default=_never)
+
+
+def is_stop_requested() -> bool:
+    """Whether a stop was requested of the innermost `stop_requests`; False outside of any.
+
+    For work deep below that waits for something: it must not let the user wait as well.
+    """
+    return _PRESENT.get()()
 
 
 @contextmanager
@@ -40,8 +57,10 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
             logger.warning("stopping; press Ctrl-C again to stop at once")
         return bool(requested)
 
+    token = _PRESENT.set(is_requested)
     try:
         yield is_requested
     finally:
+        _PRESENT.reset(token)
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.core.errors import CheckpointError, TrainingError
+from pipeline.core.errors import CheckpointError, InterruptedByUserError, TrainingError
+from pipeline.core.interrupt import is_stop_requested
 
 logger = logging.getLogger(__name__)
 
 RETRY_S = 30.0
+_LISTEN_EVERY_S = 0.5
 PATIENCE_S = 600.0
 # What a disk says that is full, over quota, or away for a moment; anything else is a fault of ours.
 _TROUBLE = frozenset(
@@ -49,9 +51,10 @@ def write_patiently(
     Args:
         write: Writes it, atomically.
         file: What is written, for the messages.
-        wait: Called with the seconds between two tries; None: sleeps.
+        wait: Called with the seconds between two tries; None: sleeps, and listens to Ctrl-C.
 
     Raises:
+        InterruptedByUserError: If the user does not want to wait.
         TrainingError: If the disk does not take it for `PATIENCE_S`.
     """
     waited_s = 0.0
@@ -75,8 +78,21 @@ def write_patiently(
             RETRY_S,
             (PATIENCE_S - waited_s) / 60,
         )
-        (wait or time.sleep)(RETRY_S)
+        (wait or _sleep)(RETRY_S)
         waited_s += RETRY_S
+        if is_stop_requested():
+            raise InterruptedByUserError(
+                "stopped while the disk was full; the last checkpoint is intact",
+                where=str(file),
+                fix="free disk space and run the same command again; it goes on from there",
+            )
+
+
+def _sleep(seconds: float) -> None:
+    """Sleep, but not after somebody has asked to stop."""
+    end_s = time.monotonic() + seconds
+    while not is_stop_requested() and (left_s := end_s - time.monotonic()) > 0:
+        time.sleep(min(left_s, _LISTEN_EVERY_S))
 
 
 class Outbox:

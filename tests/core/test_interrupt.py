@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from pipeline.core.interrupt import stop_requests
+from pipeline.core.interrupt import is_stop_requested, stop_requests
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -24,6 +24,15 @@ def test_the_second_signal_interrupts():
 
     with pytest.raises(KeyboardInterrupt):
         press_twice()
+
+
+def test_work_far_below_can_ask_too():
+    assert not is_stop_requested()
+    with stop_requests(), stop_requests():
+        assert not is_stop_requested()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert is_stop_requested()
+    assert not is_stop_requested()
 
 
 def test_handlers_are_put_back():

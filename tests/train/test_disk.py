@@ -3,15 +3,19 @@
 import errno
 import logging
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from threading import Timer
 
 import pytest
 import torch
 from workfolders import audited, quick
 
-from pipeline.core.errors import CheckpointError, TrainingError
+from pipeline.core.errors import CheckpointError, InterruptedByUserError, TrainingError
+from pipeline.core.interrupt import stop_requests
 from pipeline.core.tracker import NullTracker
 from pipeline.core.workspace import write_text
 from pipeline.models.checkpoint import load_model, load_state
@@ -68,6 +72,16 @@ def test_waiting_ends_with_an_error(tmp_path):
     assert sum(waits) == PATIENCE_S
     assert "free disk space" in raised.value.fix
     assert "best.pt" in raised.value.where
+
+
+def test_nobody_has_to_wait_for_a_full_disk(tmp_path):
+    began_s = time.monotonic()
+    with stop_requests():
+        Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(InterruptedByUserError, match="checkpoint is intact") as raised:
+            write_patiently(full, tmp_path / "best.pt")
+    assert time.monotonic() - began_s < RETRY_S / 2
+    assert "free disk space" in raised.value.fix
 
 
 def test_what_was_refused_is_written_later_in_order_and_only_its_newest_version(tmp_path):
