@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from pipeline.artifacts import ModelInfo
 from pipeline.infer.config import InferConfig
 from pipeline.infer.predict import shared_info
 from pipeline.models.checkpoint import Model, load_model
 from pipeline.models.device import choose_device, use_all_cores
 from pipeline.models.ensemble import ensemble_predictor
-from pipeline.models.predictor import Precision, PredictionOptions, Predictor
+from pipeline.models.predictor import PredictionOptions, Predictor
 
 
 @dataclass(frozen=True)
@@ -51,9 +49,6 @@ def open_model(files: Sequence[Path], config: InferConfig) -> OpenModel:
     use_all_cores()
     device = choose_device(config.device)
     models = [load_model(file, device) for file in files]
-    precision = precision_for(config.precision, [model.info for model in models])
-    # Even so, convolutions on a GPU would drop half of the digits of float32 by default.
-    torch.backends.cudnn.allow_tf32 = precision != "float32"
     options = PredictionOptions(
         overlap=config.overlap,
         window_batch=config.window_batch,
@@ -61,22 +56,10 @@ def open_model(files: Sequence[Path], config: InferConfig) -> OpenModel:
         average=config.average,
         backend=config.backend,
         crop=config.crop,
-        precision=precision,
+        precision=config.precision,
     )
     predictor = ensemble_predictor(models, options)
     return OpenModel(tuple(files), predictor, shared_info(models), _digest(models))
-
-
-def precision_for(chosen: Precision, infos: Sequence[ModelInfo]) -> Precision:
-    """What a GPU computes in: full numbers if asked for, or if a model was trained so on a GPU.
-
-    Args:
-        chosen: As configured.
-        infos: Of the models. A CPU may have trained in float32 for want of instructions; that says
-            nothing.
-    """
-    is_full = any(i.number_format == "float32" and i.plan.device == "cuda" for i in infos)
-    return "float32" if is_full else chosen
 
 
 def _digest(models: Sequence[Model]) -> str:

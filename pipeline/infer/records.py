@@ -58,9 +58,10 @@ def settings_key(opened: OpenModel, config: InferConfig) -> str:
         "cleanup": config.cleanup,
         "backend": config.backend,
     }
-    if config.precision != "auto":
+    precision = opened.predictor.options.precision
+    if precision != "auto":
         # Left out otherwise: predictions of before there was a choice hold.
-        parts["precision"] = config.precision
+        parts["precision"] = precision
     return xxhash.xxh3_64_hexdigest(json.dumps(parts, sort_keys=True).encode())
 
 

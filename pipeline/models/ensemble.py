@@ -1,6 +1,7 @@
 """Several models as one predictor: folds of one training, or repeated trainings."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from pipeline.core.errors import CheckpointError
 from pipeline.models.checkpoint import Model
 from pipeline.models.predictor import (
     DEFAULT_OPTIONS,
+    Precision,
     PredictionOptions,
     Predictor,
     make_predictor,
@@ -85,7 +87,15 @@ def ensemble_predictor(
         networks.append(network.eval())
     device = next(models[0].network.parameters()).device
     networks = [network.to(device) for network in networks]
+    options = replace(options, precision=_precision(options.precision, [m.info for m in models]))
     return make_predictor(networks, plan, first.task, options, device)
+
+
+def _precision(chosen: Precision, infos: Sequence[ModelInfo]) -> Precision:
+    """What a GPU computes in: full numbers if asked for, or if a model was trained so on a GPU."""
+    # A CPU may have trained in float32 for want of instructions, which says nothing.
+    is_full = any(i.number_format == "float32" and i.plan.device == "cuda" for i in infos)
+    return "float32" if is_full else chosen
 
 
 def _check_agreement(first: ModelInfo, other: ModelInfo) -> None:

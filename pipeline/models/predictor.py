@@ -245,6 +245,10 @@ def make_predictor(
         ConfigError: If left and right shall be mirrored although a class names a side.
         UsageError: If the OpenVINO backend is not installed, or a GPU is to run it.
     """
+    if device.type == "cuda" and options.precision == "float32":
+        # By default convolutions on a GPU drop half of the digits. For good: a second predictor
+        # must not change what this one computes.
+        torch.backends.cudnn.allow_tf32 = False
     bodies, head = tuple(networks), None
     if len(bodies) == 1:
         body, head = split_head(bodies[0])

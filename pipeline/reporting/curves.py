@@ -91,6 +91,8 @@ def curve_chart(
         return None
     last = max(x for _, points in kept for x, _ in points)
     values = [value for _, points in kept for x, value in points if x >= steep * last]
+    # A line that ends before that shows its end at least.
+    values += [points[-1][1] for _, points in kept]
     across = Axis(0.0, last or 1.0, is_log=False)
     up = axis_over(min(values), max(values), is_log=is_log)
     curves = tuple(_curve(line, points, across, up) for line, points in kept)

@@ -1,9 +1,9 @@
 """Batches of augmented patches. The batch of a step is a pure function of the seed and the step."""
 
+import logging
 import math
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +28,8 @@ from pipeline.transforms.intensity import (
 )
 from pipeline.transforms.patch_reader import read_patch, read_patches
 from pipeline.transforms.pose import PatchFrame, PatchPose, draw_pose, slice_axis_of
+
+logger = logging.getLogger(__name__)
 
 # Share of free memory that resident cases may take; the rest is for the network and the system.
 RESIDENT_FRACTION = 0.35
@@ -115,9 +117,10 @@ class BatchSource:
         """
         if not self.draws_ahead:
             return
-        # What fails here fails again, in its place, when the batch is asked for.
-        with suppress(Exception):
+        try:
             self._ahead = (step, stage, self._drawn(step, stage))
+        except Exception as error:  # noqa: BLE001  # it comes again, in its place, when the batch is asked for
+            logger.debug("batch %d was not drawn ahead: %s", step, error)
 
     def batch(self, step: int, stage: GrowthStage | None = None) -> Batch:
         """The batch of one step.

@@ -62,8 +62,8 @@ GRADIENT_RATIO = 10.0
 LOSS_RATIO = 3.0
 # One odd batch is no spike train.
 N_SPIKES = 3
-# Patches before a class that was in none of them counts as left out; beside it, one per case.
-MIN_PATCHES = 100
+# Patches before a class that was in none of them counts as left out; also so many of each case.
+MIN_PATCHES, MIN_PATCHES_PER_CASE = 100, 3
 _MAX_NAMED = 3
 
 
@@ -170,14 +170,17 @@ def watch_round(
         progress: Share of the training that is over, 0 to 1.
         suspects: Findings of audit and preflight, for the likely cause.
         class_names: Foreground classes in order.
-        n_cases: Training cases; before each has given a patch, no class can be said to be left out.
+        n_cases: Training cases; before each has given a few patches, no class can be said to be
+            left out.
 
     Returns:
         What is new.
     """
     said = {_key(Finding.model_validate_json(text)) for text in state.findings}
     found = [*_collapsed(state, shares, progress), *_spikes(state)]
-    if progress >= QUIET_PROGRESS and state.n_patches >= max(MIN_PATCHES, n_cases):
+    if progress >= QUIET_PROGRESS and state.n_patches >= max(
+        MIN_PATCHES, MIN_PATCHES_PER_CASE * n_cases
+    ):
         found += _never_sampled(state, class_names)
     if any(finding.evidence["symptom"] == "filled" and finding.class_name for finding in found):
         said.add(("filled", None))
@@ -225,8 +228,8 @@ def _never_sampled(state: GuardState, class_names: Sequence[str]) -> list[Findin
     return [
         _finding(
             "never_sampled",
-            f"class '{name}' was in none of the {state.n_patches} patches so far: it cannot be "
-            "learned",
+            f"class '{name}' was in none of the {state.n_patches} patches so far: nothing of it "
+            "was learned",
             0,
             name,
         )

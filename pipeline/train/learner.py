@@ -51,8 +51,8 @@ class StepResult:
     n_patches_of: tuple[int, ...] = ()
 
 
-def _nothing() -> None:
-    pass
+def nothing() -> None:
+    """What there is to do while a step is computed, where there is nothing to do."""
 
 
 class Learner:
@@ -89,7 +89,7 @@ class Learner:
         self.ranks: Ranks | None = None
 
     def step(
-        self, batch: Batch, rate: float, meanwhile: Callable[[], None] = _nothing
+        self, batch: Batch, rate: float, meanwhile: Callable[[], None] = nothing
     ) -> StepResult:
         """Take one optimization step.
 

@@ -13,7 +13,7 @@ from pipeline.train import early_stop, schedule
 from pipeline.train.data import Batch
 from pipeline.train.growth import mean_cost, stage_at
 from pipeline.train.guard import name_causes, watch_patches, watch_step
-from pipeline.train.learner import Learner, StepResult
+from pipeline.train.learner import Learner, StepResult, nothing
 from pipeline.train.oom import restore_size, start_within_memory, within_memory
 from pipeline.train.page import PAGE, page_of_a_stop, write_page
 from pipeline.train.rounds import (
@@ -190,7 +190,7 @@ def _run_steps(
         batch, result = within_memory(
             parts,
             state,
-            partial(_take_step, parts, state.step, stage, rate),
+            partial(_take_step, parts, state, stage, rate),
             partial(save, parts, state, clock),
         )
         state.step += 1
@@ -206,11 +206,18 @@ def _run_steps(
 
 
 def _take_step(
-    parts: LoopParts, step: int, stage: GrowthStage | None, rate: float
+    parts: LoopParts, state: LoopState, stage: GrowthStage | None, rate: float
 ) -> tuple[Batch, StepResult]:
     with parts.meter.waiting():
-        batch = parts.source.batch(step, stage)
-    result = parts.learner.step(batch, rate, partial(parts.source.draw_ahead, step + 1, stage))
+        batch = parts.source.batch(state.step, stage)
+    following = state.step + 1
+    # After the last step of a round comes a validation, which may need the memory.
+    draw_next = (
+        partial(parts.source.draw_ahead, following, stage)
+        if following < state.pace.end_step
+        else nothing
+    )
+    result = parts.learner.step(batch, rate, draw_next)
     parts.meter.step_done(len(batch.case_ids))
     return batch, result
 

@@ -49,7 +49,10 @@ class RoundMeter:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Count the time inside as waiting for data; on a GPU, what the host waits."""
+        """Count the time inside as waiting for data.
+
+        A GPU computes while the host draws the next batch; that time is no waiting and not counted.
+        """
         self._step_began_s = time.monotonic()
         yield
         self._pending_s = time.monotonic() - self._step_began_s

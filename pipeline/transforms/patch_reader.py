@@ -74,7 +74,9 @@ def read_patches(
         labels.index_copy_(0, index, label)
     for row, (volume, pose) in enumerate(zip(volumes, poses, strict=True)):
         if pose.is_plain:
-            patches[row], labels[row] = _read_crop(*volume, pose, patch_size)
+            image, label = _read_crop(*volume, pose, patch_size)
+            patches[row].copy_(image, non_blocking=True)
+            labels[row].copy_(label, non_blocking=True)
     return patches, labels
 
 

@@ -3,10 +3,9 @@
 import pytest
 import torch
 from infer_builders import config_with, write_model
-from models_builders import model_info
 
 from pipeline.core.errors import CheckpointError, ConfigError
-from pipeline.infer.opened import open_model, precision_for
+from pipeline.infer.opened import open_model
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path):
@@ -26,26 +25,6 @@ def test_the_configuration_reaches_the_predictor(tmp_path):
     assert opened.predictor.mirror_axes == (1, 2)
     with pytest.raises(ConfigError, match="mirror axes"):
         open_model([file], config_with(mirror=(3,)))
-
-
-@pytest.mark.parametrize(
-    ("device", "numbers", "chosen", "expected"),
-    [
-        ("cuda", "float32", "auto", "float32"),
-        ("cuda", "bfloat16", "auto", "auto"),
-        ("cuda", "bfloat16", "float32", "float32"),
-        # A CPU without instructions for anything shorter.
-        ("cpu", "float32", "auto", "auto"),
-        ("cuda", None, "auto", "auto"),
-    ],
-)
-def test_a_model_trained_on_a_gpu_without_mixed_precision_is_used_so(
-    device, numbers, chosen, expected
-):
-    usual = model_info()
-    plan = usual.plan.model_copy(update={"device": device})
-    info = usual.model_copy(update={"plan": plan, "number_format": numbers})
-    assert precision_for(chosen, [usual, info]) == expected
 
 
 def test_the_digest_of_several_models_knows_all_of_them_but_not_their_order(tmp_path):

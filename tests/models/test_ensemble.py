@@ -39,6 +39,28 @@ def test_one_model_twice_is_that_model():
     )
 
 
+@pytest.mark.parametrize(
+    ("device", "numbers", "chosen", "expected"),
+    [
+        ("cuda", "float32", "auto", "float32"),
+        ("cuda", "bfloat16", "auto", "auto"),
+        ("cuda", "bfloat16", "float32", "float32"),
+        # A CPU without instructions for anything shorter.
+        ("cpu", "float32", "auto", "auto"),
+        ("cuda", None, "auto", "auto"),
+    ],
+)
+def test_a_model_trained_on_a_gpu_without_mixed_precision_is_used_so(
+    device, numbers, chosen, expected
+):
+    usual = model_info(patch_size=(8, 8, 8))
+    plan = usual.plan.model_copy(update={"device": device})
+    info = usual.model_copy(update={"plan": plan, "number_format": numbers})
+    models = [Model(model().network, one, "") for one in (usual, info)]
+    predictor = ensemble_predictor(models, PredictionOptions(precision=chosen))
+    assert predictor.options.precision == expected
+
+
 def test_two_models_are_averaged_window_by_window():
     models, windows = [model(1), model(2)], torch.randn((2, 1, 8, 8, 8))
     with torch.inference_mode():

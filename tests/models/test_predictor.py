@@ -147,6 +147,28 @@ def sided_info(mirror_axes):
     )
 
 
+class Noting(torch.nn.Conv3d):
+    """Notes the numbers it computes in."""
+
+    def forward(self, windows):
+        outputs = super().forward(windows)
+        self.dtype = outputs.dtype
+        return outputs
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("auto", torch.float16), ("float32", torch.float32)]
+)
+def test_a_gpu_computes_in_the_numbers_asked_for(precision, dtype):
+    network = Noting(1, 3, 3, padding=1).cuda().eval()
+    predictor = predictor_of([network], device=torch.device("cuda"), precision=precision)
+    assert predictor(torch.randn(2, 1, 6, 4, 4)).dtype == torch.float32
+    assert network.dtype == dtype
+    if precision == "float32":
+        assert not torch.backends.cudnn.allow_tf32
+
+
 def test_left_and_right_are_never_mirrored_where_a_class_names_a_side():
     info = sided_info((0, 2))
     with pytest.raises(ConfigError, match="kidney_left"):

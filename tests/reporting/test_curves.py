@@ -66,5 +66,9 @@ def test_a_steep_start_does_not_flatten_what_follows():
         [y for _, y in places(chart.curves[0])] for chart in (later, whole)
     )
     assert low - high > 10 * (low_whole - high_whole)
+    # One of several lines may end before the others have come that far.
+    short = Line("b", "#222222", ((5.0, 0.2), (10.0, 0.5)))
+    both = curve_chart("Dice", [Line("a", "#111111", points), short], "step", steep=0.2)
+    assert 0 <= places(both.curves[1])[-1][1] <= 100
     # The start lies below the chart, which the page cuts off: on the edge it would look like data.
     assert places(later.curves[0])[0][1] > 100

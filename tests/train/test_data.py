@@ -72,18 +72,24 @@ def ahead(training, cases) -> BatchSource:
 
 def test_a_batch_drawn_ahead_is_the_one_asked_for(training, cases, ahead):
     source = BatchSource(cases, training[0].plan, training[0].config, CPU)
-    ahead.draw_ahead(4)
     stage = GrowthStage(until=1.0, patch_size=(8, 16, 8))
-    # Also where another step or stage comes than was expected, and after the size has changed.
-    for step, of in ((5, None), (4, None), (5, stage), (6, stage), (7, None)):
-        if step == 7:
-            source.resize(2, (16, 16, 8))
-            ahead.resize(2, (16, 16, 8))
+    # Also where another step or stage comes than was expected.
+    for step, of in ((5, None), (4, None), (5, stage), (6, stage), (6, None)):
         asked, drawn = source.batch(step, of), ahead.batch(step, of)
         assert torch.equal(asked.image, drawn.image)
         assert torch.equal(asked.label, drawn.label)
         assert asked.case_ids == drawn.case_ids
         ahead.draw_ahead(step + 1, of)
+
+
+def test_a_batch_drawn_ahead_is_not_drawn_again_unless_the_size_has_changed(ahead, monkeypatch):
+    ahead.draw_ahead(7)
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "_read", None)
+        assert ahead.batch(7).label.shape == (3, 16, 16, 16)
+    ahead.draw_ahead(8)
+    ahead.resize(2, (16, 16, 8))
+    assert ahead.batch(8).label.shape == (2, 16, 16, 8)
 
 
 def test_what_fails_ahead_of_time_fails_when_the_batch_is_asked_for(ahead, monkeypatch):
