@@ -1,7 +1,7 @@
-"""Dice after the same minutes of CPU training: Voxline, nnU-Net v2 and a MONAI tutorial loop.
+"""Dice after the same minutes of training: Voxline, nnU-Net v2 and a MONAI tutorial loop.
 
     .venv/bin/python benchmarks/train_race.py DATA --peers-python PEERS/bin/python \
-        --minutes 5 15 30 [--tools voxline nnunet monai] [--work runs/race]
+        --minutes 5 15 30 [--tools voxline nnunet monai] [--device cuda] [--work runs/race]
 
 DATA is a folder in the layout of the Medical Segmentation Decathlon (Task04_Hippocampus). All train
 on the training cases of fold 0 of Voxline's audit, one after the other, on all cores, each with its
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, nargs="+", default=[5, 15, 30])
     parser.add_argument("--tools", nargs="+", default=["voxline", "nnunet", "monai"])
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "race")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--set", action="append", default=[], help="for Voxline: one value")
     given = parser.parse_args()
     data, work = given.data.resolve(), given.work.resolve()
@@ -47,16 +48,17 @@ def main() -> None:
     for minutes in given.minutes:
         for tool in given.tools:
             label = f"{tool}{''.join(' ' + s for s in given.set)}" if tool == "voxline" else tool
+            label += "" if given.device == "cpu" else f" ({given.device})"
             if (label, f"{minutes:g}") in {(r["tool"], r["minutes"]) for r in read_rows(table)}:
                 continue
-            folder = work / f"{tool}_{minutes:g}"
+            folder = work / f"{tool}_{minutes:g}_{given.device}"
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             started_s = time.monotonic()
             if tool == "voxline":
-                n_steps = _train_here(data, folder, minutes, given.set)
+                n_steps = _train_here(data, folder, minutes, given.set, given.device)
             else:
-                n_steps = _train_peer(given.peers_python, tool, data, folder, minutes, folds)
+                n_steps = _train_peer(given, tool, data, folder, minutes, folds)
             total_min = (time.monotonic() - started_s) / 60
             per_class = _score(data, folder / "predictions", folds["validation"])
             row = [
@@ -88,9 +90,10 @@ def _voxline(*arguments: str) -> None:
         raise SystemExit(status)
 
 
-def _train_here(data: Path, folder: Path, minutes: float, settings: list[str]) -> int:
+def _train_here(data: Path, folder: Path, minutes: float, settings: list[str], device: str) -> int:
     work = folder / "work"
     length = ["--set", f"train.budget_minutes={minutes:g}", "--set", "tracking.enabled=false"]
+    length += ["--set", f"train.device={device}"]
     chosen = [part for setting in settings for part in ("--set", setting)]
     _voxline("train", "--data", str(data), "--work", str(work), *length, *chosen)
     splits = json.loads((work / "audit" / "splits.json").read_text())
@@ -99,27 +102,28 @@ def _train_here(data: Path, folder: Path, minutes: float, settings: list[str]) -
     for case_id in splits["folds"][0]["validation"]:
         shutil.copy(data / "imagesTr" / f"{case_id}.nii.gz", images)
     model = work / "train" / "fold_0" / "best.pt"
-    _voxline("infer", "--data", str(images), "--model", str(model), "--work", str(work))
+    use = ["--model", str(model), "--work", str(work), "--set", f"infer.device={device}"]
+    _voxline("infer", "--data", str(images), *use)
     (inferred,) = (work / "infer").iterdir()
     shutil.copytree(inferred / "predictions", folder / "predictions")
     card = json.loads((work / "train" / "fold_0" / "model_card.json").read_text())
     return int(card["n_steps"])
 
 
-def _train_peer(  # what one training needs
-    python: Path | None,
+def _train_peer(
+    given: argparse.Namespace,
     tool: str,
     data: Path,
     folder: Path,
     minutes: float,
     folds: dict[str, list[str]],
 ) -> int:
-    if python is None:
+    if given.peers_python is None:
         raise SystemExit("nnU-Net and MONAI need --peers-python (see benchmarks/peers.py)")
     (folder / "folds.json").write_text(json.dumps(folds))
     script = str(Path(__file__).with_name("train_race_peers.py"))
     subprocess.run(
-        [str(python), script, tool, str(data), str(folder), str(minutes)],
+        [given.peers_python, script, tool, data, folder, str(minutes), given.device],
         check=True,
         stdout=sys.stderr,
     )

@@ -1,8 +1,8 @@
-"""nnU-Net v2 and a MONAI tutorial loop, trained on the CPU for some minutes; in their Python.
+"""nnU-Net v2 and a MONAI tutorial loop, trained for some minutes; in their Python.
 
 Started by train_race.py with the interpreter of an environment of its own (see peers.py):
 
-    PEERS/bin/python benchmarks/train_race_peers.py {nnunet|monai} DATA FOLDER MINUTES
+    PEERS/bin/python benchmarks/train_race_peers.py {nnunet|monai} DATA FOLDER MINUTES {cpu|cuda}
 
 FOLDER/folds.json names training and validation cases; predictions of the latter go to
 FOLDER/predictions, the number of steps to FOLDER/n_steps.txt.
@@ -23,14 +23,16 @@ BATCH = 2
 
 def main() -> None:
     """Train one tool and predict."""
-    tool, data, folder, minutes = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
+    tool, data, folder, minutes, device = (sys.argv[1], *map(Path, sys.argv[2:4]), *sys.argv[4:6])
     folds = json.loads((folder / "folds.json").read_text())
     train = {"nnunet": train_nnunet, "monai": train_monai}[tool]
-    n_steps = train(data, folder, 60 * float(minutes), folds)
+    n_steps = train(data, folder, 60 * float(minutes), folds, device)
     (folder / "n_steps.txt").write_text(str(n_steps))
 
 
-def train_nnunet(data: Path, folder: Path, budget_s: float, folds: dict[str, list[str]]) -> int:
+def train_nnunet(
+    data: Path, folder: Path, budget_s: float, folds: dict[str, list[str]], device_name: str
+) -> int:
     """nnU-Net's own plans, trainer, augmentation and predictor; poly schedule over the budget."""
     raw = folder / "raw" / "Dataset004_Hippocampus"
     _copy_raw(data, raw, folds["train"] + folds["validation"])
@@ -38,8 +40,9 @@ def train_nnunet(data: Path, folder: Path, budget_s: float, folds: dict[str, lis
         "nnUNet_raw": str(raw.parent),
         "nnUNet_preprocessed": str(folder / "p"),
         "nnUNet_results": str(folder / "r"),
-        "nnUNet_compile": "f",
-        "nnUNet_n_proc_DA": "1",
+        # On a GPU as it comes: compiled. On a CPU that costs minutes and makes nothing faster.
+        "nnUNet_compile": "t" if device_name == "cuda" else "f",
+        "nnUNet_n_proc_DA": str(max(1, (os.cpu_count() or 1) - 1)),
     }
     # nnU-Net reads its folders from the environment when it is imported.
     import torch
@@ -60,7 +63,7 @@ def train_nnunet(data: Path, folder: Path, budget_s: float, folds: dict[str, lis
     plans = json.loads((preprocessed / "nnUNetPlans.json").read_text())
     plans["continue_training"] = False
     description = json.loads((preprocessed / "dataset.json").read_text())
-    device = torch.device("cpu")
+    device = torch.device(device_name)
     trainer: Any = nnUNetTrainer(plans, "3d_fullres", 0, description, device)
     trainer.initialize()
     trainer.on_train_start()
@@ -107,7 +110,9 @@ def _copy_raw(data: Path, raw: Path, case_ids: list[str]) -> None:
     (raw / "dataset.json").write_text(json.dumps(content))
 
 
-def train_monai(data: Path, folder: Path, budget_s: float, folds: dict[str, list[str]]) -> int:
+def train_monai(
+    data: Path, folder: Path, budget_s: float, folds: dict[str, list[str]], device: str
+) -> int:
     """What MONAI's 3D segmentation tutorials do; all cases have the same spacing and axes."""
     import torch
     from monai.data import CacheDataset, DataLoader
@@ -142,14 +147,14 @@ def train_monai(data: Path, folder: Path, budget_s: float, folds: dict[str, list
         strides=(2, 2, 2, 2),
         num_res_units=2,
         norm=Norm.BATCH,
-    )
+    ).to(device)
     loss_of = DiceLoss(to_onehot_y=True, softmax=True)
     optimizer = torch.optim.Adam(network.parameters(), 1e-4)
     n_steps, started_s, is_over = 0, time.monotonic(), False
     while not is_over:
         for batch in loader:
             optimizer.zero_grad()
-            loss = loss_of(network(batch["image"]), batch["label"])
+            loss = loss_of(network(batch["image"].to(device)), batch["label"].to(device))
             loss.backward()
             optimizer.step()
             n_steps += 1
@@ -157,12 +162,12 @@ def train_monai(data: Path, folder: Path, budget_s: float, folds: dict[str, list
             if is_over:
                 break
     prepare = Compose([LoadImaged("image"), EnsureChannelFirstd("image"), read[2]])
-    _predict_monai(network, prepare, data, folder / "predictions", folds["validation"])
+    _predict_monai(network, prepare, data, folder / "predictions", folds["validation"], device)
     return n_steps
 
 
 def _predict_monai(
-    network: Any, prepare: Any, data: Path, predictions: Path, case_ids: list[str]
+    network: Any, prepare: Any, data: Path, predictions: Path, case_ids: list[str], device: str
 ) -> None:
     import nibabel as nib
     import numpy as np
@@ -173,7 +178,7 @@ def _predict_monai(
     predictions.mkdir()
     for case_id in case_ids:
         file = _case_files(data, case_id)["image"]
-        image = prepare({"image": file})["image"][None]
+        image = prepare({"image": file})["image"][None].to(device)
         with torch.no_grad():
             logits = sliding_window_inference(image, PATCH, 4, network, overlap=0.5)
         labels = logits.argmax(1)[0].cpu().numpy().astype(np.uint8)
