@@ -231,6 +231,8 @@ def _difference_row(difference: Difference, metric: Metric) -> list[Cell]:
         _number(difference.mean_baseline, metric),
         _number(difference.mean_run, metric),
         {"text": format_difference(difference, metric), "sort": difference.mean},
+        # Short: the conclusion above says it in full.
+        {"text": difference.verdict, "kind": BADGES[difference.verdict]},
         {"text": format_p(difference.p_holm), "sort": difference.p_holm},
         {"text": format_p(difference.p_wilcoxon), "sort": difference.p_wilcoxon},
         {
@@ -239,8 +241,6 @@ def _difference_row(difference: Difference, metric: Metric) -> list[Cell]:
         },
         None if effect is None else {"text": f"{effect:+.2f}", "sort": effect},
         difference.n,
-        # Short: the conclusion above says it in full.
-        {"text": difference.verdict, "kind": BADGES[difference.verdict]},
     ]
 
 
