@@ -157,19 +157,12 @@ def _sums(
 
 
 def _counts(label: Int[Tensor, "batch i j k"], n_bins: int) -> Int[Tensor, "batch bin"]:
-    """Voxels of each value, patch by patch."""
-    n_batch = len(label)
-    if label.device.type == "cpu":
-        offsets = n_bins * torch.arange(n_batch)[:, None, None, None]
-        counts = torch.bincount((label + offsets).flatten(), minlength=n_batch * n_bins)
-        return counts.reshape(n_batch, n_bins)
-    # Of a GPU, bincount asks for the largest value, and waits for the answer.
-    return _counts_by_row(label, n_bins)
+    """Voxels of each value, patch by patch.
 
-
-def _counts_by_row(label: Int[Tensor, "batch i j k"], n_bins: int) -> Int[Tensor, "batch bin"]:
-    """The same; numbers of a row meet in one place, so that a GPU need not queue for a few."""
+    Not by `bincount`, which asks a GPU for the largest value and waits; nor is it faster on a CPU.
+    """
     rows = label.flatten(2)
+    # Numbers of a row meet in one place: a GPU need not queue for a few.
     by_row = torch.zeros((*rows.shape[:2], n_bins), device=label.device, dtype=label.dtype)
     return by_row.scatter_add(2, rows, torch.ones_like(rows)).sum(1)
 

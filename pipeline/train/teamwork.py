@@ -22,6 +22,7 @@ from pipeline.core.interrupt import stop_requests
 from pipeline.core.workspace import Workspace
 from pipeline.metrics.scores import CaseScores
 from pipeline.train.data import Batch
+from pipeline.train.learner import nothing
 from pipeline.train.ranks import Ranks, SharedMemoryError, present_ranks
 from pipeline.train.select import Training
 from pipeline.train.state import LoopParts
@@ -107,7 +108,7 @@ def follow(parts: LoopParts, ranks: Ranks) -> None:
     with stop_requests() as should_stop:
         ranks.should_stop = should_stop
         drawn: Batch | Exception | None = None
-        draw_next: Callable[[], None] = _go_on
+        draw_next: Callable[[], None] = nothing
         while True:
             name, *args = ranks.told()
             if name == "done":
